@@ -97,6 +97,7 @@ class Outcome(StrEnum):
     INPUT_REQUIRED = "input_required"
     TASK = "task"
     ACCEPTED = "accepted"
+    UNANSWERED = "unanswered"
     UPSTREAM_REFUSED_CREDENTIAL = "upstream_refused_credential"
     RESPONSE_REFUSED = "response_refused"
     UPSTREAM_GONE = "upstream_gone"

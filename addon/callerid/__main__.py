@@ -1,0 +1,6 @@
+"""``python -m callerid``."""
+
+from callerid.cli.main import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,428 @@
+"""The addon: mitmproxy's events translated for the walk, and its ruling applied. No policy in here.
+
+The same object serves ``callerid run`` and ``mitmdump -s addon/entry.py``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections import defaultdict
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+from mitmproxy import connection, ctx, exceptions, http, tcp, tls, udp
+from mitmproxy.addonmanager import Loader
+from mitmproxy.proxy import server_hooks
+
+from callerid.credentials.inject import apply
+from callerid.errors import CalleridError, StoreError
+from callerid.home import Home
+from callerid.identity.authority import Presented
+from callerid.mcp import answers
+from callerid.model import (
+    Caller,
+    DecisionRecord,
+    Message,
+    MessageType,
+    Outcome,
+    Reason,
+    Verdict,
+)
+from callerid.proxy import harden, reply, shut
+from callerid.proxy import tls as edge
+from callerid.proxy.calls import Call, Memory
+from callerid.proxy.destination import normal_host
+from callerid.proxy.door import guarded
+from callerid.proxy.facts import Facts, Ruling
+from callerid.proxy.runtime import Runtime, new_id, now_us, require_rules
+from callerid.proxy.walk import foreign_strip, walk
+
+logger = logging.getLogger(__name__)
+
+UPSTREAM_CONNECTIONS = 256
+"""Per client connection and address; mitmproxy's 5 starves parallel streams (its issue 8322)."""
+
+
+class CalleridAddon:
+    """Policy Enforcement Point. Construct once; ``runtime`` is opened in ``running``."""
+
+    name = "callerid"
+
+    def __init__(self) -> None:
+        self.memory = Memory()
+        self.runtime: Runtime
+        self.upstream_ca: Path | None = None
+        self._opened = False
+
+    # -- lifecycle -----------------------------------------------------------------------------
+
+    def load(self, loader: Loader) -> None:
+        """Declare our options and put mitmproxy's own where they are safe."""
+        loader.add_option("callerid_home", str, "./.callerid", "State of callerid: CA, registry, audit.")
+        loader.add_option("callerid_rules", str, "./rules", "The rules of callerid: four YAML files.")
+        harden.harden(ctx.options)
+
+    def configure(self, updated: set[str]) -> None:
+        """Refuse unsafe settings at the start, and roll back a later change that would make them so."""
+        try:
+            harden.check(ctx.options)
+            if not self._opened:
+                self._open()
+        except CalleridError as error:
+            hint = f" {error.hint}" if error.hint else ""
+            raise exceptions.OptionsError(f"callerid: {error}{hint}") from error
+        if self._opened and updated & {"callerid_home", "callerid_rules"} and not self._same_places():
+            raise exceptions.OptionsError("callerid: home and rules cannot change while it runs; restart it")
+
+    def _same_places(self) -> bool:
+        return (
+            Path(ctx.options.callerid_home) == self.runtime.home.path
+            and Path(ctx.options.callerid_rules) == self.runtime.rules_dir
+        )
+
+    def _open(self) -> None:
+        """Open everything while mitmproxy still refuses to start on an error."""
+        runtime = Runtime(
+            Home(Path(ctx.options.callerid_home)),
+            require_rules(Path(ctx.options.callerid_rules)),
+            upstream_ca=self.upstream_ca,
+        )
+        runtime.open(asyncio.get_running_loop())
+        self.runtime = runtime
+        self._opened = True
+
+    async def running(self) -> None:
+        """Start the background work. Options that nobody took up are spelling mistakes: refuse them."""
+        deferred = sorted(ctx.options.deferred)
+        if deferred:
+            logger.error("callerid: unknown options: %s", ", ".join(deferred))
+            ctx.master.shutdown()
+            return
+        self.runtime.start(self.cut_streams)
+        with suppress(NotImplementedError, ValueError, RuntimeError):
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self.runtime.ask_reload)
+
+    def done(self) -> None:
+        """Drain and close."""
+        if self._opened:
+            self.runtime.close()
+
+    # -- connections ---------------------------------------------------------------------------
+
+    @guarded(shut.client)
+    def client_connected(self, client: connection.Client) -> None:
+        if not self._opened:
+            client.error = "callerid: not ready"
+            return
+        handler = ctx.master.addons.get("proxyserver").connections.get(client.id)
+        if handler is not None and hasattr(handler, "max_conns"):
+            handler.max_conns = defaultdict(lambda: asyncio.Semaphore(UPSTREAM_CONNECTIONS))
+
+    @guarded(shut.connect)
+    def http_connect(self, flow: http.HTTPFlow) -> None:
+        """Keep the evidence of the CONNECT for the tunnel. Judged with each request inside it."""
+        state = self.memory.client(flow.client_conn)
+        state.tunnel = True
+        state.connect_authorization = tuple(flow.request.headers.get_all("proxy-authorization"))
+        state.connect_token = tuple(flow.request.headers.get_all("x-callerid-token"))
+
+    @guarded(shut.tls)
+    def tls_clienthello(self, data: tls.ClientHelloData) -> None:
+        """Leave TLS closed only for a passthrough host that every name agrees on."""
+        if edge.is_outer(data.context):
+            return
+        address = data.context.server.address
+        hosts = self.runtime.rooms.servers.passthrough
+        sni = data.client_hello.sni
+        if address is None or not hosts or not self.memory.client(data.context.client).tunnel:
+            return
+        host = normal_host(address[0])
+        if host in hosts and (sni is None or normal_host(sni) == host):
+            data.ignore_connection = True
+
+    @guarded(shut.tls)
+    def tls_start_client(self, data: tls.TlsData) -> None:
+        """Ask for a client certificate where one can count: at the proxy, and for listed servers."""
+        rooms = self.runtime.rooms
+        outer = edge.is_outer(data.context)
+        address = data.context.server.address
+        listed = address is not None and rooms.servers.is_listed(address[0], address[1])
+        asks = bool(rooms.rules.identities.client_cas) and (outer or listed)
+        edge.start_client(data, ask_certificate=asks)
+
+    @guarded(shut.tls)
+    def tls_established_client(self, data: tls.TlsData) -> None:
+        """Keep each chain apart: mitmproxy forgets the outer one when the inner handshake begins."""
+        state = self.memory.client(data.context.client)
+        chain = edge.certificate_chain(data)
+        if edge.is_outer(data.context):
+            state.proxy_chain = chain
+        else:
+            state.inner_chain, state.inner_tls = chain, True
+
+    @guarded(shut.upstream)
+    def tls_start_server(self, data: tls.TlsData) -> None:
+        """Verify the upstream against the name that is dialled."""
+        address = getattr(data.conn, "address", None)
+        if address is not None and self.runtime.rooms.servers.names(address[0]):
+            edge.pin_server_name(data)
+
+    @guarded(shut.dial)
+    def server_connect(self, data: server_hooks.ServerConnectionHookData) -> None:
+        """Nothing is dialled for a connection on which a hook failed."""
+        if self.memory.client(data.client).broken:
+            data.server.error = "callerid: internal error"
+
+    @guarded(shut.quietly)
+    def tcp_start(self, flow: tcp.TCPFlow) -> None:
+        """Raw bytes are never governed. ``passthrough`` connections do not come by here."""
+        self._close_client(flow.client_conn)
+
+    @guarded(shut.quietly)
+    def udp_start(self, flow: udp.UDPFlow) -> None:
+        self._close_client(flow.client_conn)
+
+    @guarded(shut.quietly)
+    def websocket_start(self, flow: http.HTTPFlow) -> None:
+        self._close_client(flow.client_conn)
+
+    def _close_client(self, client: connection.Client) -> None:
+        """``flow.kill()`` does not stop raw flows in mitmproxy 12.2.3; closing the transports does."""
+        handler = ctx.master.addons.get("proxyserver").connections.get(client.id)
+        for transport in list(handler.transports) if handler is not None else ():
+            handler.close_connection(transport)
+
+    # -- the request ---------------------------------------------------------------------------
+
+    @guarded(shut.head)
+    def requestheaders(self, flow: http.HTTPFlow) -> None:
+        """Seal first. A sealed request cannot be streamed past the decision either."""
+        flow.response = shut.seal()
+        flow.request.stream = False
+
+    @guarded(shut.request)
+    async def request(self, flow: http.HTTPFlow) -> None:
+        """Judge, commit, then answer or let go. In this order, always (law 1)."""
+        state = self.memory.client(flow.client_conn)
+        if state.broken or flow.is_replay is not None:
+            await self.refuse_fault(flow, Reason.INTERNAL_ERROR, "a hook failed on this connection")
+            return
+        facts = self.facts(flow)
+        ruling = walk(facts, self.runtime.rooms, new_id)
+        if ruling is None:
+            self._strip(flow, foreign_strip(facts, self.runtime.rooms.authority))
+            flow.response = None
+            return
+        call = Call(
+            records=ruling.records,
+            messages=ruling.messages,
+            server=ruling.server,
+            caller=ruling.caller,
+            first_rpc_id=_first_id(ruling.messages),
+        )
+        self.memory.begin(flow, call)
+        try:
+            await self.runtime.record(ruling.records)
+        except StoreError as error:
+            logger.error("callerid: refused without a row: %s", error)
+            self._never_sent(flow, call, "audit_unavailable")
+            self._answer_fault(flow, ruling.messages, Reason.AUDIT_UNAVAILABLE, ruling.records[0].event_id)
+            return
+        if ruling.answer is not None:
+            flow.response = reply.to_response(ruling.answer)
+            return
+        self._let_go(flow, call, ruling)
+
+    def facts(self, flow: http.HTTPFlow) -> Facts:
+        """The request as plain values."""
+        request = flow.request
+        state = self.memory.client(flow.client_conn)
+        headers = tuple(
+            (name.decode("utf-8", "surrogateescape"), value.decode("utf-8", "surrogateescape"))
+            for name, value in request.headers.fields
+        )
+
+        def values(wanted: str) -> tuple[str, ...]:
+            return tuple(value for name, value in headers if name.lower() == wanted)
+
+        hosts = values("host")
+        peer = flow.client_conn.peername
+        client_ip = peer[0] if peer else None
+        tunnelled_tls = state.tunnel and state.inner_tls
+        return Facts(
+            time_us=now_us(),
+            http_method=request.method,
+            scheme=request.scheme,
+            host=request.host,
+            port=request.port,
+            path=request.path,
+            host_header=hosts[0] if len(hosts) == 1 else ("" if hosts else request.authority or None),
+            sni=flow.client_conn.sni if tunnelled_tls else None,
+            headers=headers,
+            body=request.raw_content or b"",
+            upgrade=bool(values("upgrade")),
+            client_ip=client_ip,
+            presented=Presented(
+                proxy_authorization=values("proxy-authorization"),
+                connect_proxy_authorization=state.connect_authorization,
+                authorization=values("authorization"),
+                callerid_token=(*state.connect_token, *values("x-callerid-token")),
+                proxy_chain=state.proxy_chain,
+                inner_chain=state.inner_chain,
+                client_ip=client_ip,
+            ),
+        )
+
+    def _strip(self, flow: http.HTTPFlow, names: tuple[str, ...]) -> None:
+        for name in names:
+            flow.request.headers.pop(name, None)
+
+    def _let_go(self, flow: http.HTTPFlow, call: Call, ruling: Ruling) -> None:
+        """Write the judged bytes and, last of all, the secret; then break the seal."""
+        request = flow.request
+        self._strip(flow, ruling.strip)
+        request.trailers = None
+        if ruling.body is None:
+            call.observed = True
+        else:
+            for name in ("transfer-encoding", "content-encoding", "expect", "te", "trailer", "upgrade"):
+                request.headers.pop(name, None)
+            request.raw_content = ruling.body
+            if ruling.body or request.method == "POST":
+                request.headers["content-length"] = str(len(ruling.body))
+            else:
+                request.headers.pop("content-length", None)
+            request.headers["accept-encoding"] = "identity"
+        if ruling.injection is not None:
+            apply(ruling.injection, request.headers)
+            call.injected_header = ruling.injection.header
+        call.allowed = True
+        flow.response = None
+
+    async def refuse_fault(self, flow: http.HTTPFlow, reason: Reason, detail: str) -> None:
+        """A fault of ours: refused, with a row if one can be written (law 3)."""
+        call = self.memory.call(flow)
+        if call is not None:
+            reply.take_back(flow, call)
+            self._never_sent(flow, call, detail)
+        record = self._fault_row(flow, call, reason, detail)
+        self._answer_fault(flow, call.messages if call else (), reason, record.event_id)
+        try:
+            await self.runtime.record((record,))
+        except StoreError as error:
+            logger.error("callerid: refused without a row: %s", error)
+
+    def _never_sent(self, flow: http.HTTPFlow, call: Call, detail: str) -> None:
+        """An ALLOW row that may be stored, of a call that will not leave, says so."""
+        call.allowed = any(record.verdict is Verdict.ALLOW for record in call.records)
+        reply.finish(flow, call, self.runtime, ended=Outcome.NOT_SENT, detail=detail)
+        call.allowed = False
+
+    def _fault_row(
+        self, flow: http.HTTPFlow, call: Call | None, reason: Reason, detail: str
+    ) -> DecisionRecord:
+        known = call.records[0] if call is not None else None
+        caller: Caller | None = call.caller if call is not None else None
+        peer = flow.client_conn.peername
+        port = flow.request.port
+        return DecisionRecord(
+            event_id=new_id(),
+            time_us=now_us(),
+            verdict=Verdict.ERROR if reason is Reason.INTERNAL_ERROR else Verdict.DENY,
+            reason=reason,
+            method=known.method if known else f"http/{flow.request.method}",
+            server=known.server if known else f"{flow.request.host}:{port}",
+            upstream=known.upstream if known else f"{flow.request.host}:{port}",
+            principal=caller.principal.subject if caller else None,
+            issuer=caller.principal.issuer if caller else None,
+            agent=caller.agent if caller else None,
+            credential_id=caller.credential_id if caller else None,
+            client_ip=peer[0] if peer else None,
+            tool=known.tool if known else None,
+            policy=self.runtime.rooms.rules.hash,
+            detail=detail,
+        )
+
+    def _answer_fault(
+        self, flow: http.HTTPFlow, messages: tuple[Message, ...], reason: Reason, event_id: str
+    ) -> None:
+        message = messages[0] if messages else None
+        flow.response = reply.to_response(
+            answers.refusal(message, reason=reason, event_id=event_id, rule=None, say=None, hidden=False)
+        )
+
+    # -- the answer ----------------------------------------------------------------------------
+
+    @guarded(shut.answer)
+    def responseheaders(self, flow: http.HTTPFlow) -> None:
+        call = self.memory.call(flow)
+        if call is None:
+            if flow.response is not None and flow.server_conn.timestamp_start is not None:
+                flow.response.stream = True  # not governed: nothing is held back
+            return
+        if call.allowed:
+            reply.open_answer(flow, call, self.runtime)
+            if call.streaming:
+                self.memory.streams[flow] = call
+
+    @guarded(shut.answer)
+    def response(self, flow: http.HTTPFlow) -> None:
+        call = self.memory.call(flow)
+        if call is not None and call.allowed:
+            reply.close_answer(flow, call, self.runtime)
+        self.memory.streams.pop(flow, None)
+
+    @guarded(shut.quietly)
+    async def error(self, flow: http.HTTPFlow) -> None:
+        """The flow ended early: an outcome if it was let go, a refusal row if it never got that far."""
+        self.memory.streams.pop(flow, None)
+        call = self.memory.call(flow)
+        text = flow.error.msg if flow.error else ""
+        if call is not None and call.allowed:
+            reply.take_back(flow, call)
+            reply.finish(flow, call, self.runtime, ended=_how_it_ended(text), detail=text[:200])
+        elif call is None and flow.request.method != "CONNECT" and self._concerns_us(flow):
+            await self.refuse_unread(flow, text)
+
+    def _concerns_us(self, flow: http.HTTPFlow) -> bool:
+        return self._opened and self.runtime.rooms.servers.is_listed(flow.request.host, flow.request.port)
+
+    async def refuse_unread(self, flow: http.HTTPFlow, text: str) -> None:
+        """mitmproxy refused the request before it could be judged: too large, malformed, or given up."""
+        if "body_size_limit" in text:
+            reason = Reason.TOO_LARGE
+        elif "isconnect" in text:
+            reason = Reason.CLIENT_GONE
+        else:
+            reason = Reason.MALFORMED_HTTP
+        with suppress(StoreError):
+            await self.runtime.record((self._fault_row(flow, None, reason, text[:200]),))
+
+    # -- revocation ----------------------------------------------------------------------------
+
+    def cut_streams(self) -> None:
+        """Cut the open streams of whoever may no longer be served (law 10). Called twice a second."""
+        now = datetime.now(UTC)
+        for flow, call in list(self.memory.streams.items()):
+            if call.caller is None or call.finished:
+                continue
+            rejected = self.runtime.rooms.authority.recheck(call.caller, now=now)
+            if rejected is not None:
+                logger.warning("callerid: an open stream is cut: %s", rejected.reason.value)
+                call.allowed = True
+                reply.finish(flow, call, self.runtime, ended=Outcome.CUT, detail=rejected.reason.value)
+                reply.cut(flow)
+
+
+def _first_id(messages: tuple[Message, ...]) -> str | int | None:
+    for message in messages:
+        if message.type is MessageType.REQUEST and message.rpc_id is not None:
+            return message.rpc_id
+    return None
+
+
+def _how_it_ended(text: str) -> Outcome:
+    return Outcome.CLIENT_GONE if "lient disconnected" in text or "killed" in text else Outcome.UPSTREAM_GONE

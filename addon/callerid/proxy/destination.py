@@ -1,0 +1,198 @@
+"""Where a request goes: listed or not, and whether all names for the place agree (DESIGN section 4).
+
+Decided on what would be dialled. ``Host`` and SNI are compared with it, never used instead of it.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from callerid.config import Server, Servers
+from callerid.model import Reason
+
+_UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
+_HEX = frozenset("0123456789abcdefABCDEF")
+DEFAULT_PORTS: Mapping[str, int] = {"http": 80, "https": 443}
+
+
+@dataclass(frozen=True, slots=True)
+class Governed:
+    """The place is a listed server."""
+
+    server: Server
+
+
+@dataclass(frozen=True, slots=True)
+class Unlisted:
+    """The place is no listed server. ``name`` stands in the row instead of a server's id."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Astray:
+    """The place is, or pretends to be, a listed server, and something does not agree."""
+
+    server: str
+    reason: Reason
+    detail: str
+
+
+def normal_host(host: str) -> str:
+    """Lower-case, without brackets and one trailing dot; IP addresses in their canonical form."""
+    bare = host.strip().rstrip(".").lower()
+    if bare.startswith("[") and bare.endswith("]"):
+        bare = bare[1:-1]
+    try:
+        return ipaddress.ip_address(bare).compressed
+    except ValueError:
+        pass
+    if bare.isascii():
+        return bare
+    try:
+        return bare.encode("idna").decode("ascii")
+    except UnicodeError:
+        return bare
+
+
+def split_authority(authority: str, scheme: str) -> tuple[str, int] | None:
+    """``host[:port]`` as (normal host, port), with the scheme's default port; None if it is neither."""
+    text = authority.strip()
+    if not text or "@" in text or any(c.isspace() or c in "/\\?#%," for c in text):
+        return None
+    host, port = text, ""
+    if text.startswith("["):
+        host, bracket, rest = text.partition("]")
+        if not bracket or (rest and not rest.startswith(":")):
+            return None
+        host, port = host + "]", rest[1:]
+    elif text.count(":") == 1:
+        host, port = text.split(":")
+    if port and not (port.isascii() and port.isdigit() and int(port) < 65536):
+        return None
+    return normal_host(host), int(port) if port else DEFAULT_PORTS.get(scheme, 0)
+
+
+def is_canonical(path: str) -> bool:
+    """True if no two servers can read this path differently.
+
+    Refused: dot segments, doubled or back slashes, encoded slashes, dots and other unreserved
+    characters, broken escapes, parameters (``;``), control characters and non-ASCII.
+    """
+    if not path.startswith("/") or "//" in path or "\\" in path or ";" in path:
+        return False
+    if any(not "!" <= c <= "~" for c in path):
+        return False
+    if any(segment in (".", "..") for segment in path.split("/")):
+        return False
+    start = path.find("%")
+    while start >= 0:
+        digits = path[start + 1 : start + 3]
+        if len(digits) != 2 or not set(digits) <= _HEX:
+            return False
+        char = chr(int(digits, 16))
+        if char in _UNRESERVED or char in "/\\\0;":
+            return False
+        start = path.find("%", start + 1)
+    return True
+
+
+def _under(path: str, base: str) -> bool:
+    root = base.rstrip("/")
+    return path == root or path.startswith(root + "/") or (not root and path.startswith("/"))
+
+
+class ServerTable:
+    """The listed servers by (host, port), and the message paths that their SSE streams announced."""
+
+    def __init__(self, servers: Servers) -> None:
+        self._places: dict[tuple[str, int], list[Server]] = {}
+        for server in servers.servers:
+            self._places.setdefault((normal_host(server.host), server.port), []).append(server)
+        for listed in self._places.values():
+            listed.sort(key=lambda server: len(server.path), reverse=True)
+        self._hosts = {host for host, _ in self._places}
+        self.passthrough = frozenset(normal_host(host) for host in servers.passthrough)
+        self._endpoints: dict[tuple[str, int, str], Server] = {}
+
+    def is_listed(self, host: str, port: int) -> bool:
+        """True if any server is listed at this host and port."""
+        return (normal_host(host), port) in self._places
+
+    def names(self, host: str) -> bool:
+        """True if any server is listed at this host, whatever the port."""
+        return normal_host(host) in self._hosts
+
+    def learn_endpoint(self, server: Server, path: str) -> None:
+        """Remember the message path that a 2024-11-05 event stream of ``server`` announced.
+
+        Bounded: the oldest is forgotten. It is the path without its query that is governed.
+        """
+        key = (normal_host(server.host), server.port, path)
+        self._endpoints.pop(key, None)
+        self._endpoints[key] = server
+        while len(self._endpoints) > 10_000:
+            del self._endpoints[next(iter(self._endpoints))]
+
+    def carry(self, older: ServerTable) -> None:
+        """Take over the announced paths of servers that are still listed after a reload."""
+        by_id = {server.id: server for listed in self._places.values() for server in listed}
+        for (host, port, path), server in older._endpoints.items():
+            still = by_id.get(server.id)
+            if still is not None and (normal_host(still.host), still.port) == (host, port):
+                self._endpoints[host, port, path] = still
+
+    def locate(
+        self, *, scheme: str, host: str, port: int, path: str, host_header: str | None, sni: str | None
+    ) -> Governed | Unlisted | Astray:
+        """The ladder: listed? one name? one path? Total on any text."""
+        dialled = normal_host(host)
+        listed = self._places.get((dialled, port))
+        claimed = split_authority(host_header, scheme) if host_header is not None else None
+        if listed is None:
+            named = self._pretends(dialled, claimed, host_header, sni)
+            if named is not None:
+                detail = f"the request is for {dialled}:{port} but calls itself {named}"
+                return Astray(f"{dialled}:{port}", Reason.DESTINATION_MISMATCH, detail)
+            return Unlisted(f"{dialled}:{port}" if port != DEFAULT_PORTS.get(scheme) else dialled)
+        bare = path.partition("?")[0]
+        server = self._match(listed, dialled, port, bare)
+        name = server.id if server is not None else f"{dialled}:{port}"
+        if claimed != (dialled, port):
+            return Astray(name, Reason.DESTINATION_MISMATCH, "the Host header names another place")
+        if sni is not None and normal_host(sni) != dialled:
+            return Astray(name, Reason.DESTINATION_MISMATCH, "the TLS server name is another host")
+        if not is_canonical(bare):
+            return Astray(name, Reason.PATH_NOT_CANONICAL, "the path can be read in more than one way")
+        if server is None:
+            return self._near_miss(listed, bare, name)
+        if server.scheme != scheme:
+            detail = f"the server is listed with {server.scheme}, the request came with {scheme}"
+            return Astray(name, Reason.DESTINATION_MISMATCH, detail)
+        return Governed(server)
+
+    def _pretends(
+        self, dialled: str, claimed: tuple[str, int] | None, raw: str | None, sni: str | None
+    ) -> str | None:
+        """The listed host that a request to somewhere else pretends to be at, if any."""
+        if claimed is not None and claimed[0] != dialled and claimed[0] in self._hosts:
+            return claimed[0]
+        if claimed is None and raw is not None and any(host in raw.lower() for host in self._hosts):
+            return "a listed server"
+        if sni is not None and normal_host(sni) != dialled and normal_host(sni) in self._hosts:
+            return normal_host(sni)
+        return None
+
+    def _match(self, listed: list[Server], host: str, port: int, path: str) -> Server | None:
+        for server in listed:
+            if _under(path, server.path):
+                return server
+        return self._endpoints.get((host, port, path))
+
+    def _near_miss(self, listed: list[Server], path: str, name: str) -> Unlisted | Astray:
+        for server in listed:
+            if _under(path.lower(), server.path.lower()):
+                return Astray(server.id, Reason.PATH_NOT_CANONICAL, "the path differs in case only")
+        return Unlisted(name)

@@ -1,0 +1,80 @@
+"""One HTTP request as plain values: what the walk judges, without mitmproxy in it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from callerid.config import Server
+from callerid.credentials.inject import Injection
+from callerid.identity.authority import Presented
+from callerid.mcp.answers import Answer
+from callerid.model import Caller, DecisionRecord, Message
+
+type Headers = Sequence[tuple[str, str]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """A complete request. ``scheme``, ``host`` and ``port`` are those that would be dialled.
+
+    ``host_header`` and ``sni`` are the client's own words for the same place; ``sni`` is None where
+    no TLS was intercepted or none was sent. ``path`` is the request target with its query.
+    """
+
+    time_us: int
+    http_method: str
+    scheme: str
+    host: str
+    port: int
+    path: str
+    host_header: str | None
+    sni: str | None
+    headers: Headers
+    body: bytes
+    presented: Presented
+    client_ip: str | None
+    upgrade: bool = False
+
+    @property
+    def upstream(self) -> str:
+        """``host:port`` as dialled; an IPv6 address in brackets."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+    def values(self, name: str) -> tuple[str, ...]:
+        """All values of the header ``name`` (lower-case), in order."""
+        return tuple(value for header, value in self.headers if header.lower() == name)
+
+    def first(self, name: str) -> str | None:
+        """The first value of the header ``name`` (lower-case), for the row only, never to decide."""
+        values = self.values(name)
+        return values[0] if values else None
+
+    def session(self) -> str | None:
+        """A digest of the session id. The id itself works like a bearer secret and is not stored."""
+        raw = self.first("mcp-session-id")
+        if not raw:
+            return None
+        return hashlib.sha256(raw.encode("utf-8", "surrogateescape")).hexdigest()[:32]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ruling:
+    """What the walk says of one request. ``answer`` is set for every refusal.
+
+    ``records`` are committed before ``answer`` is sent or a byte goes upstream. ``body`` None means
+    that the body is forwarded as it came, which only happens towards servers that nobody listed.
+    """
+
+    records: tuple[DecisionRecord, ...]
+    answer: Answer | None
+    body: bytes | None = None
+    injection: Injection | None = None
+    strip: tuple[str, ...] = ()
+    server: Server | None = None
+    caller: Caller | None = None
+    messages: tuple[Message, ...] = ()
+    entries: Mapping[str, Any] = field(default_factory=dict)

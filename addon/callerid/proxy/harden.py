@@ -1,0 +1,103 @@
+"""The options of mitmproxy that law 3 to 5 rest on: set by us, and a start refused where they are not.
+
+Each line of ``REQUIRED`` names what would happen otherwise (measured with mitmproxy 12.2.3).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from mitmproxy import options
+from mitmproxy.utils import human
+
+from callerid.errors import ConfigError
+
+REQUIRED: Mapping[str, tuple[Any, str]] = {
+    "rawtcp": (False, "bytes that do not look like HTTP would reach the server without a decision"),
+    "connection_strategy": ("lazy", "a CONNECT alone would open the upstream connection"),
+    "http3": (False, "QUIC is not governed"),
+    "websocket": (False, "WebSocket messages are not governed"),
+    "validate_inbound_headers": (True, "requests could be smuggled past the decision"),
+    "ssl_insecure": (False, "a shared secret could be written to an unverified server"),
+    "store_streamed_bodies": (False, "bodies of open streams would be kept in memory"),
+    "onboarding": (False, "a web page of mitmproxy would be served"),
+    "block_global": (False, "clients with public addresses would be cut off"),
+    "keep_host_header": (False, "in reverse mode the server would be named by the client"),
+    "proxy_debug": (False, "secrets would be printed"),
+}
+FORBIDDEN: Mapping[str, str] = {
+    "stream_large_bodies": "a large request would leave before it was judged",
+    "save_stream_file": "flows with secrets in them would be written to a file",
+    "hardump": "flows with secrets in them would be written to a file",
+    "client_replay": "a recorded call would be sent again under its old identity",
+    "server_replay": "answers would not come from the server",
+    "map_remote": "the destination would change after the decision",
+    "map_local": "answers would not come from the server",
+    "modify_body": "the call would change after the decision",
+    "modify_headers": "headers would change after the decision",
+    "ignore_hosts": "use `passthrough` in servers.yaml",
+    "allow_hosts": "use `passthrough` in servers.yaml",
+    "tcp_hosts": "bytes would pass without a decision",
+    "udp_hosts": "bytes would pass without a decision",
+    "stickyauth": "one caller's credential would be sent for another",
+    "stickycookie": "one caller's cookie would be sent for another",
+    "proxyauth": "callers are identified by callerid",
+    "upstream_auth": "credentials are injected by callerid",
+    "ssl_verify_upstream_trusted_confdir": "use --upstream-ca",
+}
+ENVIRONMENT = ("MITMPROXY_SSLKEYLOGFILE", "SSLKEYLOGFILE")
+BODY_LIMIT = "16m"
+TCP_TIMEOUT = 86400
+
+
+def harden(opts: options.Options) -> None:
+    """Set what callerid needs, where mitmproxy's default stands.
+
+    A value that somebody set on purpose is left for ``check`` to refuse.
+    """
+    for name, (value, _) in REQUIRED.items():
+        if name in opts and opts.default(name) == getattr(opts, name):
+            opts.update(**{name: value})
+    defaults = {"body_size_limit": BODY_LIMIT, "tcp_timeout": TCP_TIMEOUT, "http2": False}
+    for name, value in defaults.items():
+        if name in opts and opts.default(name) == getattr(opts, name):
+            opts.update(**{name: value})
+
+
+def check(opts: options.Options, environ: Mapping[str, str] = os.environ) -> None:
+    """Refuse unsafe settings.
+
+    Raises:
+        ConfigError: names each option, the value it must have, and why.
+    """
+    wrong: list[str] = []
+    for name, (value, why) in REQUIRED.items():
+        if name in opts and getattr(opts, name) != value:
+            wrong.append(f"option {name} must be {_text(value)}: otherwise {why}")
+    for name, why in FORBIDDEN.items():
+        if name in opts and getattr(opts, name):
+            wrong.append(f"option {name} must not be set: {why}")
+    for name in ENVIRONMENT:
+        if environ.get(name):
+            wrong.append(f"the environment variable {name} must not be set: TLS keys would be written out")
+    limit = _limit(opts)
+    if limit is None or limit > 1 << 30:
+        wrong.append("option body_size_limit must be set to at most 1g: a body is judged in memory")
+    if wrong:
+        raise ConfigError(
+            "unsafe settings, callerid does not start:\n  " + "\n  ".join(wrong),
+            hint="Take these settings away; callerid sets the safe values by itself.",
+        )
+
+
+def _limit(opts: options.Options) -> int | None:
+    try:
+        return human.parse_size(opts.body_size_limit) if "body_size_limit" in opts else 0
+    except ValueError:
+        return None
+
+
+def _text(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

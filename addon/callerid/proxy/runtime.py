@@ -1,0 +1,262 @@
+"""What lives as long as the proxy: rooms in force, registry, writer, and the tasks that renew them.
+
+Reload is atomic: a request sees either the old rooms or the new ones, and a set that does not load
+leaves the last good one in force, with an event in the audit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from callerid.audit.ids import uuid7
+from callerid.audit.writer import AuditWriter
+from callerid.credentials.store import CredentialStore
+from callerid.errors import CalleridError, ConfigError, StoreError
+from callerid.home import Home
+from callerid.identity.authority import Authority
+from callerid.identity.client_cas import files_changed, load_cas
+from callerid.identity.jwks import JwksStore, fetch_jwks
+from callerid.identity.registry import Registry
+from callerid.model import DecisionRecord, OutcomeRecord
+from callerid.policy.load import RuleSet, fingerprint, load_rules
+from callerid.proxy.destination import ServerTable
+from callerid.proxy.walk import Rooms
+
+logger = logging.getLogger(__name__)
+
+POLL_SECONDS = 0.5
+JWKS_SECONDS = 5.0
+TOUCH_SECONDS = 5.0
+RECORD_TIMEOUT = 2.0
+"""Law 1: a row that is not durable within this time refuses the call."""
+
+
+def now_us() -> int:
+    """Microseconds since the epoch, UTC."""
+    return time.time_ns() // 1000
+
+
+def new_id() -> str:
+    """A fresh event id: UUIDv7 of now."""
+    return uuid7(now_us(), os.urandom(10))
+
+
+class Runtime:
+    """The state behind the addon. ``open`` fails loudly; after that every fault is a refusal."""
+
+    def __init__(self, home: Home, rules_dir: Path, *, upstream_ca: Path | None = None) -> None:
+        self.home = home
+        self.rules_dir = rules_dir
+        self.upstream_ca = upstream_ca
+        self.rooms: Rooms
+        self.registry: Registry
+        self.writer: AuditWriter
+        self.reload_error: str | None = None
+        self._environ: Mapping[str, str] = dict(os.environ)
+        self._fingerprint: tuple[Any, ...] = ()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._watchers: list[Callable[[], None]] = []
+        self._reload_now = asyncio.Event()
+
+    def open(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Open HOME, the stores and the rules; start the writer.
+
+        Raises:
+            ConfigError: the rules do not load.
+            StoreError: HOME, the registry or the audit cannot be used.
+        """
+        self._loop = loop
+        self.home.prepare()
+        self._fingerprint = fingerprint(self.rules_dir)
+        rules = load_rules(self.rules_dir)
+        self.registry = Registry.open(self.home.registry)
+        self.writer = AuditWriter(self.home.audit, notify=self._notify)
+        self.rooms = self._furnish(rules, CredentialStore(rules.credentials, self._environ))
+        self._renew_keys(self.rooms.jwks)
+        self.writer.start()
+        self.writer.scrub = self._scrub
+        self.writer.policy(rules.hash, now_us(), rules.sources)
+        self.writer.event("started", now_us(), {"policy": rules.hash, "servers": len(rules.servers.servers)})
+
+    def _furnish(self, rules: RuleSet, store: CredentialStore, before: Rooms | None = None) -> Rooms:
+        """The rooms for a set of rules. Fetched keys are kept as long as the issuers are the same."""
+        identities = rules.identities
+        if before is not None and before.rules.identities.issuers == identities.issuers:
+            jwks = before.jwks
+        else:
+            jwks = JwksStore(identities.issuers, lambda url: fetch_jwks(url, ca_file=self.upstream_ca))
+        cas = load_cas(identities.client_cas)
+        servers = ServerTable(rules.servers)
+        if before is not None:
+            servers.carry(before.servers)
+        return Rooms(
+            rules=rules,
+            servers=servers,
+            authority=Authority(identities, self.registry, jwks, cas),
+            cas=cas,
+            jwks=jwks,
+            store=store,
+        )
+
+    def _scrub(self, text: str) -> str:
+        return self.rooms.store.scrubber.scrub_text(text)[0]
+
+    def _notify(
+        self, batch: list[tuple[Callable[[BaseException | None], None], BaseException | None]]
+    ) -> None:
+        loop = self._loop
+        if loop is None or loop.is_closed():
+            return
+
+        def deliver() -> None:
+            for done, error in batch:
+                done(error)
+
+        loop.call_soon_threadsafe(deliver)
+
+    async def record(self, records: tuple[DecisionRecord, ...]) -> None:
+        """Return once all rows are durable.
+
+        Raises:
+            StoreError: they are not, or not within ``RECORD_TIMEOUT`` seconds.
+        """
+        waiting = len(records)
+        settled = asyncio.get_running_loop().create_future()
+
+        def done(error: BaseException | None) -> None:
+            nonlocal waiting
+            waiting -= 1
+            if settled.done():
+                return
+            if error is not None:
+                settled.set_exception(StoreError(f"the audit row could not be written: {error}"))
+            elif waiting == 0:
+                settled.set_result(None)
+
+        for record in records:
+            self.writer.decide(record, done)
+        try:
+            async with asyncio.timeout(RECORD_TIMEOUT):
+                await settled
+        except TimeoutError:
+            raise StoreError(f"the audit row was not durable within {RECORD_TIMEOUT:g} s") from None
+
+    def outcome(self, record: OutcomeRecord) -> None:
+        """Append how a call ended. Losing it is visible (``unknown``) and never holds anybody up."""
+        try:
+            self.writer.outcome(record)
+        except StoreError as error:
+            logger.error("callerid: an outcome could not be recorded: %s", error)
+
+    # -- tasks ---------------------------------------------------------------------------------
+
+    def start(self, cut: Callable[[], None]) -> None:
+        """Start the background tasks. ``cut`` is called when somebody's rights may have shrunk."""
+        self._watchers.append(cut)
+        for work in (self._poll, self._fetch_keys, self._flush):
+            self._tasks.append(asyncio.get_running_loop().create_task(self._forever(work)))
+
+    async def _forever(self, work: Callable[[], Any]) -> None:
+        while True:
+            try:
+                await work()
+            except asyncio.CancelledError:
+                raise
+            except Exception:
+                logger.exception("callerid: a background task failed and goes on")
+                await asyncio.sleep(POLL_SECONDS)
+
+    def ask_reload(self) -> None:
+        """Reload at the next turn whether or not a file changed (SIGHUP)."""
+        self._fingerprint = ()
+
+    async def _poll(self) -> None:
+        await asyncio.sleep(POLL_SECONDS)
+        self.rooms.store.refresh()
+        found = fingerprint(self.rules_dir)
+        if found != self._fingerprint or files_changed(self.rooms.cas):
+            await self._reload(found)
+        for watcher in self._watchers:
+            watcher()
+
+    async def _reload(self, found: tuple[Any, ...]) -> None:
+        self._fingerprint = found
+        try:
+            rules = await asyncio.to_thread(load_rules, self.rules_dir)
+            if fingerprint(self.rules_dir) != found:
+                self._fingerprint = ()  # somebody is still writing: read again at the next turn
+                return
+            rooms = self._furnish(rules, self.rooms.store.replaced(rules.credentials), self.rooms)
+            await asyncio.to_thread(self._renew_keys, rooms.jwks)
+            self.writer.policy(rules.hash, now_us(), rules.sources)
+        except (CalleridError, OSError) as error:
+            self.reload_error = str(error)
+            logger.error("callerid: the new rules are refused, the last good ones stay in force:\n%s", error)
+            self.writer.event(
+                "reload_failed", now_us(), {"policy": self.rooms.rules.hash, "error": str(error)[:4000]}
+            )
+            return
+        before, self.rooms, self.reload_error = self.rooms.rules.hash, rooms, None
+        logger.warning("callerid: rules reloaded, policy %s", rules.hash)
+        self.writer.event("reload", now_us(), {"policy": rules.hash, "before": before})
+
+    async def _fetch_keys(self) -> None:
+        await asyncio.sleep(JWKS_SECONDS)
+        jwks = self.rooms.jwks
+        if jwks.due(datetime.now(UTC)):
+            await asyncio.to_thread(self._renew_keys, jwks)
+
+    def _renew_keys(self, jwks: JwksStore) -> None:
+        """Blocks while keys are fetched; what is due and fails keeps its last good keys."""
+        for problem in jwks.refresh(datetime.now(UTC)):
+            logger.error("callerid: %s", problem)
+
+    async def _flush(self) -> None:
+        await asyncio.sleep(TOUCH_SECONDS)
+        self.registry.flush_touches()
+
+    def close(self) -> None:
+        """Stop the tasks, drain the writer, close the stores. Safe to call twice."""
+        for task in self._tasks:
+            task.cancel()
+        self._tasks.clear()
+        for step in (self._last_words, self._close_writer, self._close_registry):
+            try:
+                step()
+            except Exception:
+                logger.exception("callerid: closing down was not clean")
+
+    def _last_words(self) -> None:
+        if hasattr(self, "writer"):
+            self.writer.event("stopped", now_us(), {})
+
+    def _close_writer(self) -> None:
+        if hasattr(self, "writer"):
+            self.writer.close(5.0)
+
+    def _close_registry(self) -> None:
+        if hasattr(self, "registry"):
+            self.registry.flush_touches()
+            self.registry.close()
+
+
+def require_rules(folder: Path) -> Path:
+    """The rules directory, if it is one.
+
+    Raises:
+        ConfigError: it does not exist.
+    """
+    if not folder.is_dir():
+        raise ConfigError(
+            f"there is no rules directory at {folder}",
+            hint="Run `callerid init` to get a sample set, or name yours with --rules DIR.",
+        )
+    return folder

@@ -1,0 +1,77 @@
+"""How each hook shuts the door when it fails: what is left behind is always a refusal (law 3)."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from mitmproxy import connection, http
+from mitmproxy.proxy import server_hooks
+
+from callerid.mcp import answers
+from callerid.model import Outcome, Reason
+from callerid.proxy import reply
+
+SEAL_BODY = b'{"jsonrpc":"2.0","id":null,"error":{"code":-40300,"message":"callerid: not decided"}}'
+
+
+def seal() -> http.Response:
+    """The answer that stands on every request until it is decided: forgetting means refusing."""
+    headers = http.Headers(((b"content-type", b"application/json"), (b"cache-control", b"no-store")))
+    headers["content-length"] = str(len(SEAL_BODY))
+    now = time.time()
+    return http.Response(b"HTTP/1.1", 503, b"Service Unavailable", headers, SEAL_BODY, None, now, now)
+
+
+def client(addon: Any, client: connection.Client, error: BaseException) -> None:
+    client.error = "callerid: internal error"
+
+
+def tls(addon: Any, data: Any, error: BaseException) -> None:
+    """A TLS event failed: evidence may be missing, so nothing on this connection may pass."""
+    addon.memory.client(data.context.client).broken = True
+
+
+def upstream(addon: Any, data: Any, error: BaseException) -> None:
+    tls(addon, data, error)
+    data.ssl_conn = None
+    data.conn.error = "callerid: internal error"
+
+
+def dial(addon: Any, data: server_hooks.ServerConnectionHookData, error: BaseException) -> None:
+    data.server.error = "callerid: internal error"
+
+
+def connect(addon: Any, flow: http.HTTPFlow, error: BaseException) -> None:
+    addon.memory.client(flow.client_conn).broken = True
+    flow.response = seal()
+
+
+def head(addon: Any, flow: http.HTTPFlow, error: BaseException) -> None:
+    addon.memory.client(flow.client_conn).broken = True
+    flow.request.stream = False
+    flow.response = seal()
+
+
+async def request(addon: Any, flow: http.HTTPFlow, error: BaseException) -> None:
+    flow.request.stream = False
+    flow.response = seal()
+    await addon.refuse_fault(flow, Reason.INTERNAL_ERROR, type(error).__name__)
+
+
+def answer(addon: Any, flow: http.HTTPFlow, error: BaseException) -> None:
+    call = addon.memory.call(flow)
+    if call is not None and call.allowed and not call.observed:
+        reply.take_back(flow, call)
+        if call.streaming:
+            reply.abort(flow)
+        call.refusal, call.detail = Outcome.RESPONSE_REFUSED, f"internal error: {type(error).__name__}"
+        call.streaming = False
+        flow.response = reply.to_response(
+            answers.upstream_unusable(call.first_rpc_id, call.records[0].event_id, "internal error")
+        )
+        reply.finish(flow, call, addon.runtime)
+
+
+def quietly(addon: Any, data: Any, error: BaseException) -> None:
+    """Nothing can pass any more when this hook runs; the fault has been reported."""

@@ -1,0 +1,81 @@
+"""TLS at the edge: which certificate was shown where, and which name the upstream must prove.
+
+mitmproxy asks for a client certificate and accepts any (``net/tls.py``: ``accept_all``); it is only
+captured here, and verified by the identity room.
+"""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any
+
+from cryptography.hazmat.primitives.serialization import Encoding
+from mitmproxy import connection, ctx, tls
+from mitmproxy.net import tls as net_tls
+from mitmproxy.proxy import context, layers
+from mitmproxy.proxy.layers import modes
+from OpenSSL import SSL
+
+_SESSION_CONTEXT = b"callerid"
+_prepared: weakref.WeakSet[Any] = weakref.WeakSet()
+
+
+def is_outer(where: context.Context) -> bool:
+    """True for the TLS connection to the proxy itself, false for an intercepted one."""
+    return isinstance(where.layers[0], modes.HttpProxy) and not any(
+        isinstance(layer, layers.http.HttpStream) for layer in where.layers
+    )
+
+
+def start_client(data: tls.TlsData, *, ask_certificate: bool) -> None:
+    """Provide the client-facing TLS, without session resumption, asking for a certificate if told to.
+
+    Resumption is off because a resumed session shows no intermediates and, with certificate requests
+    on and no session id context, breaks the client's second connection (measured, TLS 1.2 and 1.3).
+    """
+    if is_outer(data.context):
+        data.conn.alpn = b"http/1.1"  # CONNECT over HTTP/2 is not spoken
+    tlsconfig = ctx.master.addons.get("tlsconfig")
+    if data.ssl_conn is None:
+        tlsconfig.tls_start_client(data)
+    if data.ssl_conn is None:
+        return
+    if _prepare(data.ssl_conn.get_context()):
+        # An SSL object copies the session id context when it is made: make it again.
+        data.ssl_conn = None
+        tlsconfig.tls_start_client(data)
+    if data.ssl_conn is None:
+        return
+    data.ssl_conn.set_options(SSL.OP_NO_TICKET)
+    if ask_certificate:
+        data.ssl_conn.set_verify(SSL.VERIFY_PEER, net_tls.accept_all)
+
+
+def _prepare(shared: Any) -> bool:
+    """Turn resumption off on a context that mitmproxy shares between connections; True if it was on."""
+    if shared in _prepared:
+        return False
+    lib = SSL._lib  # type: ignore[attr-defined]
+    lib.SSL_CTX_set_session_id_context(shared._context, _SESSION_CONTEXT, len(_SESSION_CONTEXT))
+    lib.SSL_CTX_set_session_cache_mode(shared._context, SSL.SESS_CACHE_OFF)
+    _prepared.add(shared)
+    return True
+
+
+def certificate_chain(data: tls.TlsData) -> tuple[bytes, ...]:
+    """The DER certificates that the client sent, leaf first; empty if it sent none.
+
+    A leaf that mitmproxy could not parse is missing from its list: then one unreadable entry is
+    returned, so that it is refused and not taken for "none".
+    """
+    chain = tuple(cert.to_cryptography().public_bytes(Encoding.DER) for cert in data.conn.certificate_list)
+    shown = data.ssl_conn.get_peer_certificate() if data.ssl_conn is not None else None
+    if shown is not None and not chain:
+        return (b"",)
+    return chain
+
+
+def pin_server_name(data: tls.TlsData) -> None:
+    """The upstream must prove the name that is dialled, not the one that the client sent as SNI."""
+    if isinstance(data.conn, connection.Server) and data.conn.address is not None:
+        data.conn.sni = data.conn.address[0]

@@ -1,0 +1,43 @@
+"""One PKI, one upstream and one proxy per module: starting a process is the expensive part."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e import harness
+
+
+@pytest.fixture(scope="module")
+def pki(tmp_path_factory: pytest.TempPathFactory) -> harness.Pki:
+    return harness.Pki(tmp_path_factory.mktemp("pki"))
+
+
+@pytest.fixture(scope="module")
+def upstream(pki: harness.Pki) -> Iterator[harness.Upstream]:
+    server = harness.Upstream(pki.server_context())
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("callerid")
+
+
+@pytest.fixture(scope="module")
+def proxy(home: Path, pki: harness.Pki, upstream: harness.Upstream) -> Iterator[harness.Proxy]:
+    """A proxy with the standard rules towards ``upstream``, as ``callerid run``."""
+    made = harness.Proxy(
+        home, harness.standard_rules(upstream.port), ca=pki.ca, environ={"THINGS_SECRET": harness.SECRET}
+    )
+    with harness.running(made):
+        yield made
+
+
+@pytest.fixture(scope="module")
+def alice(proxy: harness.Proxy) -> str:
+    """Alice's scoped token."""
+    return proxy.issue("user:alice@corp.example")
