@@ -1,0 +1,296 @@
+"""What a caller reads when its message was refused, or when the server's answer cannot be given to it.
+
+The forms follow what real clients do with each (DESIGN section 4, reference/mcp-on-the-wire.md
+section 4): no SDK may hang on a refusal, lose its session, or start a login of its own.
+
+- A refused ``tools/call`` is a tool result with ``isError``: the text reaches the model, which adapts.
+- ``initialize`` and ``server/discover`` get HTTP 403, so that a client stops and does not fall back.
+- A fault of ours gets HTTP 503 with a JSON-RPC error that carries the id: the Python SDK shows its
+  message, the TypeScript SDKs throw with its body, and in all of them the session lives on. It is not
+  a tool result, for a model should not plan around a fault as if it were a rule, and not a 200, for
+  whoever watches HTTP statuses has to see it.
+- A notification and a client's response get 202 and nothing: any other status breaks the connect of
+  some clients. A request never gets 202, which leaves some of them waiting.
+- GET and DELETE get 405, which clients read as "not offered here".
+
+Nothing that the caller sent is repeated, apart from its id.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from callerid.model import Kind, Malformed, Message, MessageType, Outcome, Reason, RpcId
+
+# Codes of ours, outside the range -32768..-32000 that JSON-RPC and MCP keep for themselves.
+DENIED_CODE = -40300
+UPSTREAM_CODE = -50200
+FAULT_CODE = -50300
+
+FAULTS = frozenset({Reason.AUDIT_UNAVAILABLE, Reason.INTERNAL_ERROR, Reason.CREDENTIAL_UNAVAILABLE})
+"""Reasons that are faults on our side: the same call may be right a minute later."""
+
+_CONNECT = frozenset({"initialize", "server/discover"})
+_MODERN = "2026-07-28"  # from this revision on a result must have a resultType
+
+_THING: Mapping[Kind, str] = MappingProxyType(
+    {
+        Kind.TOOL: "This tool call",
+        Kind.RESOURCE: "This use of a resource",
+        Kind.PROMPT: "This use of a prompt",
+    }
+)
+
+# The status of a refusal for which no message was read. 401 and 407 are not among them: the one starts
+# a login at the server, the other makes undici fail without a word when it answers an inner request.
+_STATUS: Mapping[Reason, int] = MappingProxyType(
+    {
+        Reason.DESTINATION_MISMATCH: 421,
+        Reason.PATH_NOT_CANONICAL: 400,
+        Reason.MALFORMED_JSON: 400,
+        Reason.DUPLICATE_KEY: 400,
+        Reason.NOT_UTF8: 400,
+        Reason.TOO_DEEP: 400,
+        Reason.MALFORMED_MESSAGE: 400,
+        Reason.MALFORMED_HTTP: 400,
+        Reason.HEADER_MISMATCH: 400,
+        Reason.UNSUPPORTED_VERSION: 400,
+        Reason.BATCH_REFUSED: 400,
+        Reason.ENCODING_REFUSED: 415,
+        Reason.TOO_LARGE: 413,
+    }
+)
+
+SENTENCES: Mapping[Reason, str] = MappingProxyType(
+    {
+        Reason.NO_EVIDENCE: "it does not say who is calling; present your callerid token or certificate",
+        Reason.EVIDENCE_AMBIGUOUS: "it carries more than one credential of a kind; present one",
+        Reason.EVIDENCE_UNRECOGNISED: "it carries a credential that callerid does not accept",
+        Reason.TOKEN_MALFORMED: "the callerid token in it is damaged; copy it again, whole",
+        Reason.TOKEN_UNKNOWN: "the callerid token in it was not issued here",
+        Reason.TOKEN_EXPIRED: "the callerid token in it has expired; ask for a new one",
+        Reason.TOKEN_REVOKED: "the callerid token in it was revoked; ask for a new one",
+        Reason.JWT_INVALID: "the JWT in it is not valid",
+        Reason.JWT_EXPIRED: "the JWT in it has expired; get a new one",
+        Reason.JWT_AUDIENCE: "the JWT in it was issued for another audience",
+        Reason.JWT_KEYS_UNAVAILABLE: "the JWT in it cannot be checked now: its issuer's keys are not at hand",
+        Reason.CERTIFICATE_UNTRUSTED: "the client certificate does not come from a CA trusted here",
+        Reason.CERTIFICATE_EXPIRED: "the client certificate is outside its dates; get a new one",
+        Reason.CERTIFICATE_REVOKED: "the client certificate was revoked; get a new one",
+        Reason.IDENTITY_CONFLICT: "its credentials name different callers; present those of one",
+        Reason.WORKLOAD_UNKNOWN: "its credential is valid, but names no workload that is registered here",
+        Reason.AGENT_NOT_PERMITTED: "this agent may not act for this caller",
+        Reason.PRINCIPAL_BLOCKED: "this caller is blocked; ask your administrator",
+        Reason.UNKNOWN_SERVER: "this server is not one that callerid knows; ask for it to be listed",
+        Reason.DESTINATION_MISMATCH: "it names one server for its connection and another in its headers",
+        Reason.PATH_NOT_CANONICAL: "servers read its URL in different ways; write it plainly",
+        Reason.UPGRADE_REFUSED: "it asks to leave HTTP, which is not allowed for this server",
+        Reason.TOKEN_IN_REQUEST: "it carries a callerid token where it would be sent on to the server",
+        Reason.MALFORMED_JSON: "its body is not valid JSON",
+        Reason.DUPLICATE_KEY: "its body has an object with the same member twice",
+        Reason.NOT_UTF8: "its body is not plain UTF-8",
+        Reason.ENCODING_REFUSED: "its body has an encoding that callerid does not open; send it as it is",
+        Reason.TOO_LARGE: "it is too large",
+        Reason.TOO_DEEP: "its body is nested too deeply",
+        Reason.MALFORMED_MESSAGE: "its body is not a valid MCP message",
+        Reason.MALFORMED_HTTP: "it is not a valid HTTP request for an MCP server",
+        Reason.HEADER_MISMATCH: "its MCP headers do not agree with its body",
+        Reason.UNSUPPORTED_VERSION: "callerid does not know the MCP version that it names",
+        Reason.BATCH_REFUSED: "batches are not allowed here; send each message by itself",
+        Reason.BATCH_PARTNER_DENIED: "another message of the same batch was refused; send it by itself",
+        Reason.NOT_MCP: "it is not MCP, and only MCP is allowed to this server",
+        Reason.METHOD_UNKNOWN: "callerid does not know its method",
+        Reason.RULE_DENIED: "a rule denies it",
+        Reason.REQUIREMENT_FAILED: "it does not meet what a rule requires",
+        Reason.NO_GRANT: "there is nothing of this name that you may use",
+        Reason.OUTSIDE_SCOPE: "it is outside the scope of your token or agent",
+        Reason.CREDENTIAL_UNAVAILABLE: "the credential for this server cannot be had now",
+        Reason.CREDENTIAL_NOT_BOUND: "the credential for this server may not be sent to this address",
+        Reason.AUDIT_UNAVAILABLE: "it could not be recorded, and nothing is sent on without a record",
+        Reason.INTERNAL_ERROR: "callerid met a fault of its own",
+        Reason.CLIENT_GONE: "the client left before it was decided",
+    }
+)
+"""Why, for the caller: a clause for each reason that is not an allowance."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole HTTP response. ``headers`` are names and values in the order to send them."""
+
+    status: int
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+
+
+# An empty body has no content type to name: empty bytes are not JSON.
+_ACCEPTED = Answer(202, (("Cache-Control", "no-store"), ("Content-Length", "0")), b"")
+
+
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """A refusal as the caller may know it. ``rule`` is None if there is none, or none to be told."""
+
+    text: str
+    reason: Reason
+    event_id: str
+    rule: str | None
+
+    def data(self) -> dict[str, str]:
+        rule = {} if self.rule is None else {"rule": self.rule}
+        return {"reason": self.reason.value, **rule, "decision": self.event_id}
+
+
+def refusal(
+    message: Message | None,
+    *,
+    reason: Reason,
+    event_id: str,
+    rule: str | None,
+    say: str | None,
+    hidden: bool,
+    malformed: Malformed | None = None,
+) -> Answer:
+    """The answer to an HTTP request that is refused.
+
+    Args:
+        message: what was read of it, None if nothing was.
+        reason: why; told as ``no_grant`` if ``hidden``.
+        event_id: the decision's row, so that caller and operator can speak of the same thing.
+        rule: the rule that decided, if one did.
+        say: that rule's own words for the caller.
+        hidden: the caller may not learn that the name exists: neither rule nor reason are told.
+        malformed: set if the request could not be judged; its status and code are the answer, unless
+            the reason is a fault of ours.
+    """
+    if message is not None and message.type in (MessageType.NOTIFICATION, MessageType.RESPONSE):
+        return _ACCEPTED
+    said = _say(message, reason, event_id, rule, say, hidden)
+    rpc_id = message.rpc_id if message is not None else malformed.rpc_id if malformed is not None else None
+    if reason in FAULTS:
+        return _answer(503, _error(rpc_id, FAULT_CODE, said))
+    if malformed is not None:
+        return _answer(malformed.http_status, _error(rpc_id, malformed.rpc_code, said))
+    if message is None:
+        return _answer(_STATUS.get(reason, 403), _error(None, DENIED_CODE, said))
+    if message.type is MessageType.HTTP:
+        return _answer(405, _error(None, DENIED_CODE, said))
+    if message.method in _CONNECT or rpc_id is None:  # a 200 with a null id leaves the Python SDK waiting
+        return _answer(403, _error(rpc_id, DENIED_CODE, said))
+    return _answer(200, _refused(message, said))
+
+
+def batch_refusal(
+    entries: Sequence[tuple[Message, Reason, str, str | None, str | None, bool]],
+) -> Answer:
+    """The answer to a batch, all of which is refused.
+
+    Args:
+        entries: message, reason, event id, rule, say, hidden of each element, in the batch's order.
+
+    An array with one response per request (JSON-RPC 2.0 section 6), or 202 if there is no request.
+    """
+    responses = [
+        _refused(message, _say(message, reason, event_id, rule, say, hidden))
+        for message, reason, event_id, rule, say, hidden in entries
+        if message.type is MessageType.REQUEST
+    ]
+    if not responses:
+        return _ACCEPTED
+    return _answer(200, responses)
+
+
+def upstream_refused_credential(rpc_id: RpcId | None, event_id: str) -> Answer:
+    """The server did not take the shared credential: 502, and no ``WWW-Authenticate``.
+
+    The server's own 401 would make an SDK log its person in at the server, past the shared credential.
+    """
+    text = (
+        "The server did not accept the credential that callerid holds for it. Your own credential is not "
+        f"the cause: do not log in again, tell the operator of callerid. Decision {event_id}."
+    )
+    return _answer(502, _upstream_error(rpc_id, event_id, Outcome.UPSTREAM_REFUSED_CREDENTIAL, text))
+
+
+def upstream_unusable(rpc_id: RpcId | None, event_id: str, detail: str) -> Answer:
+    """The server's answer cannot be inspected, so it is not given out: 502.
+
+    ``detail`` is a clause in our own words, without a byte of the answer.
+    """
+    return _answer(502, _unusable(rpc_id, event_id, detail))
+
+
+def stream_error(rpc_id: RpcId | None, event_id: str, detail: str) -> bytes:
+    """An event that ends the call ``rpc_id`` with an error: the last of a stream that is cut off."""
+    return b"event: message\ndata: " + _dump(_unusable(rpc_id, event_id, detail)) + b"\n\n"
+
+
+def unreadable_list(rpc_id: RpcId) -> dict[str, Any]:
+    """The JSON-RPC error in place of a list that could not be read, and so not be filtered."""
+    text = "The server's list could not be read, so callerid cannot tell what of it is for you."
+    error = {"code": UPSTREAM_CODE, "message": text, "data": {"outcome": Outcome.RESPONSE_REFUSED.value}}
+    return {"jsonrpc": "2.0", "id": rpc_id, "error": error}
+
+
+def _say(
+    message: Message | None, reason: Reason, event_id: str, rule: str | None, say: str | None, hidden: bool
+) -> _Said:
+    thing = "This request" if message is None else _THING.get(message.kind, "This request")
+    if reason in FAULTS:
+        text = f"{thing} was not sent on: {SENTENCES[reason]}. Try again later."
+        return _Said(f"{text} Reason {reason.value}, decision {event_id}.", reason, event_id, None)
+    # Hidden, forbidden and unknown names read the same: nothing below may depend on which it was.
+    if hidden or reason is Reason.NO_GRANT:
+        reason, rule, say = Reason.NO_GRANT, None, None
+    text = f"{thing} was refused by callerid: {SENTENCES[reason]}. "
+    if say:
+        text += f"{say.strip()} "
+    named = "" if rule is None else f"rule {rule}, "
+    text += f"Do not retry it unchanged. Reason {reason.value}, {named}decision {event_id}."
+    return _Said(text, reason, event_id, rule)
+
+
+def _refused(message: Message, said: _Said) -> dict[str, Any]:
+    """The JSON-RPC response that refuses a request."""
+    if message.method != "tools/call" or said.reason in FAULTS:
+        return _error(message.rpc_id, FAULT_CODE if said.reason in FAULTS else DENIED_CODE, said)
+    result: dict[str, Any] = {"content": [{"type": "text", "text": said.text}], "isError": True}
+    if message.protocol is not None and message.protocol >= _MODERN:
+        result["resultType"] = "complete"
+    result["_meta"] = {f"callerid/{name}": value for name, value in said.data().items()}
+    return {"jsonrpc": "2.0", "id": message.rpc_id, "result": result}
+
+
+def _error(rpc_id: RpcId | None, code: int, said: _Said) -> dict[str, Any]:
+    error = {"code": code, "message": said.text, "data": said.data()}
+    return {"jsonrpc": "2.0", "id": rpc_id, "error": error}
+
+
+def _unusable(rpc_id: RpcId | None, event_id: str, detail: str) -> dict[str, Any]:
+    text = f"The server's answer was not given out by callerid: {detail}. Decision {event_id}."
+    return _upstream_error(rpc_id, event_id, Outcome.RESPONSE_REFUSED, text)
+
+
+def _upstream_error(rpc_id: RpcId | None, event_id: str, outcome: Outcome, text: str) -> dict[str, Any]:
+    data = {"outcome": outcome.value, "decision": event_id}
+    return {"jsonrpc": "2.0", "id": rpc_id, "error": {"code": UPSTREAM_CODE, "message": text, "data": data}}
+
+
+def _answer(status: int, payload: Any) -> Answer:
+    body = _dump(payload)
+    headers = (
+        ("Content-Type", "application/json"),
+        ("Cache-Control", "no-store"),
+        ("Content-Length", str(len(body))),
+    )
+    allow = (("Allow", "POST"),) if status == 405 else ()  # RFC 9110 section 15.5.6 asks for it
+    return Answer(status, headers + allow, body)
+
+
+def _dump(payload: Any) -> bytes:
+    """JSON in ASCII: it can be written whatever an id or a rule's text has in it."""
+    return json.dumps(payload, ensure_ascii=True, separators=(",", ":")).encode("ascii")
