@@ -63,31 +63,32 @@ class CalleridAddon:
         """Declare our options and put mitmproxy's own where they are safe."""
         loader.add_option("callerid_home", str, "./.callerid", "State of callerid: CA, registry, audit.")
         loader.add_option("callerid_rules", str, "./rules", "The rules of callerid: four YAML files.")
-        harden.harden(ctx.options)
+        ctx.options.update(**harden.safe_values(ctx.options))
 
     def configure(self, updated: set[str]) -> None:
-        """Refuse unsafe settings at the start, and roll back a later change that would make them so."""
+        """Roll back a change that would make the settings unsafe; ``open`` judges them at the start."""
+        if not self._opened:
+            return
         try:
             harden.check(ctx.options)
-            if not self._opened:
-                self._open()
         except CalleridError as error:
-            hint = f" {error.hint}" if error.hint else ""
-            raise exceptions.OptionsError(f"callerid: {error}{hint}") from error
-        if self._opened and updated & {"callerid_home", "callerid_rules"} and not self._same_places():
+            raise exceptions.OptionsError(f"callerid: {error} {error.hint}") from error
+        if updated & {"callerid_home", "callerid_rules"}:
             raise exceptions.OptionsError("callerid: home and rules cannot change while it runs; restart it")
 
-    def _same_places(self) -> bool:
-        return (
-            Path(ctx.options.callerid_home) == self.runtime.home.path
-            and Path(ctx.options.callerid_rules) == self.runtime.rules_dir
-        )
+    def open(self) -> None:
+        """Judge the settings, then open the home, the stores and the rules that the options name.
 
-    def _open(self) -> None:
-        """Open everything while mitmproxy still refuses to start on an error."""
+        Until then no client is served.
+
+        Raises:
+            ConfigError: a setting is unsafe, or the rules do not load.
+            StoreError: as ``Runtime.open``.
+        """
+        harden.check(ctx.options)
         runtime = Runtime(
-            Home(Path(ctx.options.callerid_home)),
-            require_rules(Path(ctx.options.callerid_rules)),
+            Home(Path(ctx.options.callerid_home).absolute()),
+            require_rules(Path(ctx.options.callerid_rules).absolute()),
             upstream_ca=self.upstream_ca,
         )
         runtime.open(asyncio.get_running_loop())
@@ -95,11 +96,20 @@ class CalleridAddon:
         self._opened = True
 
     async def running(self) -> None:
-        """Start the background work. Options that nobody took up are spelling mistakes: refuse them."""
+        """Open if that is still to do, and start the background work.
+
+        What is reported here as an error ends the start; until then no client is served. Options that
+        nobody took up are spelling mistakes.
+        """
         deferred = sorted(ctx.options.deferred)
         if deferred:
             logger.error("callerid: unknown options: %s", ", ".join(deferred))
-            ctx.master.shutdown()
+            return
+        try:
+            if not self._opened:
+                self.open()
+        except CalleridError as error:
+            logger.error("callerid: %s %s", error, error.hint)
             return
         self.runtime.start(self.cut_streams)
         with suppress(NotImplementedError, ValueError, RuntimeError):
@@ -169,6 +179,16 @@ class CalleridAddon:
         address = getattr(data.conn, "address", None)
         if address is not None and self.runtime.rooms.servers.names(address[0]):
             edge.pin_server_name(data)
+
+    @guarded(shut.upstream)
+    def tls_established_server(self, data: tls.TlsData) -> None:
+        """A listed server whose certificate was not verified for the dialled name gets nothing."""
+        address = getattr(data.conn, "address", None)
+        if address is None or not self.runtime.rooms.servers.names(address[0]):
+            return
+        if not edge.is_verified(data):
+            logger.error("callerid: the certificate of %s was not verified; connection dropped", address[0])
+            edge.drop(data)
 
     @guarded(shut.dial)
     def server_connect(self, data: server_hooks.ServerConnectionHookData) -> None:
@@ -264,6 +284,7 @@ class CalleridAddon:
             headers=headers,
             body=request.raw_content or b"",
             upgrade=bool(values("upgrade")),
+            tls_verified=request.scheme == "https" and not ctx.options.ssl_insecure,
             client_ip=client_ip,
             presented=Presented(
                 proxy_authorization=values("proxy-authorization"),
@@ -297,8 +318,8 @@ class CalleridAddon:
                 request.headers.pop("content-length", None)
             request.headers["accept-encoding"] = "identity"
         if ruling.injection is not None:
+            call.injection = ruling.injection
             apply(ruling.injection, request.headers)
-            call.injected_header = ruling.injection.header
         call.allowed = True
         flow.response = None
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from mitmproxy import connection, http
 
 from callerid.config import Server
+from callerid.credentials.inject import Injection
 from callerid.mcp.pipeline import AnswerPipeline
 from callerid.model import Caller, DecisionRecord, Message, Outcome, RpcId
 
@@ -38,7 +39,7 @@ class Call:
     caller: Caller | None
     allowed: bool = False
     observed: bool = False
-    injected_header: str | None = None
+    injection: Injection | None = None
     pipeline: AnswerPipeline | None = None
     streaming: bool = False
     finished: bool = False

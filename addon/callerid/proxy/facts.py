@@ -22,6 +22,7 @@ class Facts:
 
     ``host_header`` and ``sni`` are the client's own words for the same place; ``sni`` is None where
     no TLS was intercepted or none was sent. ``path`` is the request target with its query.
+    ``tls_verified``: the connection that will carry it is only used once its certificate is verified.
     """
 
     time_us: int
@@ -37,6 +38,7 @@ class Facts:
     presented: Presented
     client_ip: str | None
     upgrade: bool = False
+    tls_verified: bool = False
 
     @property
     def upstream(self) -> str:

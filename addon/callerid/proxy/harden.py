@@ -52,18 +52,18 @@ BODY_LIMIT = "16m"
 TCP_TIMEOUT = 86400
 
 
-def harden(opts: options.Options) -> None:
-    """Set what callerid needs, where mitmproxy's default stands.
+def safe_values(opts: options.Options) -> dict[str, Any]:
+    """What callerid needs, for each option of ``opts`` that stands at mitmproxy's default.
 
-    A value that somebody set on purpose is left for ``check`` to refuse.
+    Apply it in one update. A value that somebody set on purpose is left for ``check`` to refuse.
     """
-    for name, (value, _) in REQUIRED.items():
-        if name in opts and opts.default(name) == getattr(opts, name):
-            opts.update(**{name: value})
-    defaults = {"body_size_limit": BODY_LIMIT, "tcp_timeout": TCP_TIMEOUT, "http2": False}
-    for name, value in defaults.items():
-        if name in opts and opts.default(name) == getattr(opts, name):
-            opts.update(**{name: value})
+    wanted = {name: value for name, (value, _) in REQUIRED.items()}
+    wanted |= {"body_size_limit": BODY_LIMIT, "tcp_timeout": TCP_TIMEOUT, "http2": False}
+    return {
+        name: value
+        for name, value in wanted.items()
+        if name in opts and opts.default(name) == getattr(opts, name)
+    }
 
 
 def check(opts: options.Options, environ: Mapping[str, str] = os.environ) -> None:

@@ -10,6 +10,7 @@ from urllib.parse import urljoin, urlsplit
 
 from mitmproxy import ctx, http
 
+from callerid.credentials.inject import conceal
 from callerid.mcp import answers
 from callerid.mcp.outcomes import Signal
 from callerid.mcp.pipeline import AnswerPipeline
@@ -38,7 +39,7 @@ def open_answer(flow: http.HTTPFlow, call: Call, runtime: Runtime) -> None:
     if problem is not None:
         call.refusal, call.detail = Outcome.RESPONSE_REFUSED, problem
         return
-    if call.injected_header is not None and response.status_code in (401, 403):
+    if call.injection is not None and response.status_code in (401, 403):
         # Passed on, an SDK would start a personal OAuth login around the shared credential.
         call.refusal = Outcome.UPSTREAM_REFUSED_CREDENTIAL
         call.detail = f"the server answered {response.status_code} to the injected credential"
@@ -52,8 +53,8 @@ def open_answer(flow: http.HTTPFlow, call: Call, runtime: Runtime) -> None:
 
 def take_back(flow: http.HTTPFlow, call: Call) -> None:
     """Take the secret off the flow again, so that nothing that reads flows can find it."""
-    if call.injected_header is not None:
-        flow.request.headers.pop(call.injected_header, None)
+    if call.injection is not None:
+        conceal(call.injection, flow.request.headers)
 
 
 def _unusable(response: http.Response) -> str | None:
@@ -70,9 +71,10 @@ def _clean_headers(response: http.Response, runtime: Runtime) -> None:
         response.headers.pop(name, None)
     response.trailers = None
     scrubber = runtime.rooms.store.scrubber
-    cleaned = [(name, *scrubber.scrub(value)) for name, value in response.headers.fields]
-    if any(hits for _, _, hits in cleaned):
-        response.headers = http.Headers([(name, value) for name, value, _ in cleaned])
+    fields = response.headers.fields
+    cleaned = [(scrubber.scrub(name)[0], scrubber.scrub(value)[0]) for name, value in fields]
+    if cleaned != list(fields):
+        response.headers = http.Headers([pair for pair in cleaned if b" " not in pair[0]])
         logger.error("callerid: a server echoed its secret in a header; removed")
     response.reason = scrubber.scrub_text(response.reason)[0]
 
@@ -98,8 +100,9 @@ def _pipeline(flow: http.HTTPFlow, call: Call, runtime: Runtime) -> AnswerPipeli
     return AnswerPipeline(
         pending=pending,
         visible=visible,
-        scrub_bytes=rooms.store.scrubber.scrub,
-        scrub_json=rooms.store.scrubber.scrub_json,
+        # Looked up anew each time: a secret that is rotated in must be known to streams already open.
+        scrub_bytes=lambda raw: runtime.rooms.store.scrubber.scrub(raw),
+        scrub_json=lambda value: runtime.rooms.store.scrubber.scrub_json(value),
         on_signal=on_signal,
         on_endpoint=lambda data: _endpoint(flow, call, runtime, data),
     )

@@ -217,7 +217,7 @@ class Runtime:
     def _renew_keys(self, jwks: JwksStore) -> None:
         """Blocks while keys are fetched; what is due and fails keeps its last good keys."""
         for problem in jwks.refresh(datetime.now(UTC)):
-            logger.error("callerid: %s", problem)
+            logger.warning("callerid: %s", problem)
 
     async def _flush(self) -> None:
         await asyncio.sleep(TOUCH_SECONDS)

@@ -20,7 +20,7 @@ import certifi
 from mitmproxy import exceptions, options
 from mitmproxy.proxy import mode_specs
 
-from callerid.errors import ConfigError, StoreError
+from callerid.errors import ConfigError
 from callerid.home import Home, private_file
 from callerid.proxy import ca, harden
 from callerid.proxy.addon import CalleridAddon
@@ -75,8 +75,9 @@ async def _serve(settings: Settings, ready: Callable[[Sequence[tuple[str, int]]]
         master = LeanMaster(addon, opts, announce)
         _apply(settings, opts)
     except exceptions.OptionsError as error:
-        addon.done()
-        raise _as_config_error(error) from error
+        cause = error.__cause__
+        raise cause if isinstance(cause, ConfigError) else ConfigError(str(error)) from error
+    addon.open()
     for name in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(name, master.shutdown)
 
@@ -89,12 +90,6 @@ async def _serve(settings: Settings, ready: Callable[[Sequence[tuple[str, int]]]
             + "; ".join(r.getMessage() for r in master.errors.logger.has_errored),
             hint="Is another process listening there? Choose another address with --listen HOST:PORT.",
         ) from None
-
-
-def _as_config_error(error: exceptions.OptionsError) -> Exception:
-    """The error of ours behind mitmproxy's, with its own hint and problems, if there is one."""
-    cause = error.__cause__
-    return cause if isinstance(cause, ConfigError | StoreError) else ConfigError(str(error))
 
 
 def _apply(settings: Settings, opts: options.Options) -> None:
@@ -111,6 +106,7 @@ def _apply(settings: Settings, opts: options.Options) -> None:
         )
     trusted = _trust(settings)
     opts.update(
+        **harden.safe_values(opts),
         confdir=str(settings.home.ca),
         callerid_home=str(settings.home.path),
         callerid_rules=str(settings.rules),

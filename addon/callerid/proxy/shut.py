@@ -11,6 +11,7 @@ from mitmproxy.proxy import server_hooks
 from callerid.mcp import answers
 from callerid.model import Outcome, Reason
 from callerid.proxy import reply
+from callerid.proxy import tls as edge
 
 SEAL_BODY = b'{"jsonrpc":"2.0","id":null,"error":{"code":-40300,"message":"callerid: not decided"}}'
 
@@ -34,6 +35,7 @@ def tls(addon: Any, data: Any, error: BaseException) -> None:
 
 def upstream(addon: Any, data: Any, error: BaseException) -> None:
     tls(addon, data, error)
+    edge.drop(data)
     data.ssl_conn = None
     data.conn.error = "callerid: internal error"
 

@@ -79,3 +79,21 @@ def pin_server_name(data: tls.TlsData) -> None:
     """The upstream must prove the name that is dialled, not the one that the client sent as SNI."""
     if isinstance(data.conn, connection.Server) and data.conn.address is not None:
         data.conn.sni = data.conn.address[0]
+
+
+def is_verified(data: tls.TlsData) -> bool:
+    """True if OpenSSL was told to verify this upstream, for the name that is dialled, and did."""
+    if data.ssl_conn is None or not isinstance(data.conn, connection.Server) or data.conn.address is None:
+        return False
+    lib = SSL._lib  # type: ignore[attr-defined]
+    asked = data.ssl_conn.get_context().get_verify_mode() & SSL.VERIFY_PEER
+    good = lib.SSL_get_verify_result(data.ssl_conn._ssl) == lib.X509_V_OK
+    return bool(asked) and good and data.conn.sni == data.conn.address[0]
+
+
+def drop(data: tls.TlsData) -> None:
+    """Abort the upstream connection before anything is written to it."""
+    handler = ctx.master.addons.get("proxyserver").connections.get(data.context.client.id)
+    transport = handler.transports.get(data.conn) if handler is not None else None
+    if transport is not None and transport.writer is not None:
+        transport.writer.transport.abort()

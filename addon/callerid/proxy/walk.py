@@ -182,7 +182,7 @@ def _credential(
             port=facts.port,
             path=facts.path.partition("?")[0],
             method=facts.http_method,
-            tls_verified=facts.scheme == "https",
+            tls_verified=facts.tls_verified,
         ),
     )
     if isinstance(prepared, Refused):

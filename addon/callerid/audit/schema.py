@@ -1,0 +1,327 @@
+"""The tables, indices, triggers and views of the audit, and how its file is opened.
+
+One file, append-only, that an analyst can open while it grows. Tables may change under the views;
+the views are the stable API (DESIGN section 3). Changes are additive: another migration, never a rewrite
+of a live file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import stat
+from pathlib import Path
+
+from sqlite_utils import Database, Migrations
+
+from callerid.audit.columns import CALLS, CALLS_NAMES, utc
+from callerid.errors import StoreError
+from callerid.home import private_file
+
+APPLICATION_ID = 0x43494431
+"""``CID1`` in ASCII, at offset 68 of the file (SQLite file format, section 1.3.14)."""
+VERSION = 1
+"""``PRAGMA user_version``: the number of the newest migration."""
+BUSY_TIMEOUT_MS = 250
+
+_HEADER = b"SQLite format 3\x00"
+_APPEND_ONLY = ("decision", "outcome", "policy_version", "event")
+
+_TABLES = """
+CREATE TABLE decision(
+  seq             INTEGER PRIMARY KEY,
+  event_id        TEXT    NOT NULL,
+  time_us         INTEGER NOT NULL,
+  verdict         TEXT    NOT NULL CHECK(verdict IN ('allow', 'deny', 'error')),
+  reason          TEXT    NOT NULL,
+  method          TEXT    NOT NULL,
+  server          TEXT    NOT NULL,
+  upstream        TEXT    NOT NULL,
+  principal       TEXT    NOT NULL,
+  issuer          TEXT,
+  agent           TEXT,
+  actors          TEXT    NOT NULL,
+  evidence        TEXT    NOT NULL,
+  assurance       TEXT,
+  credential_id   TEXT,
+  claimed_subject TEXT,
+  client_ip       TEXT,
+  client_name     TEXT,
+  user_agent      TEXT,
+  tool            TEXT,
+  target          TEXT,
+  arguments       TEXT,
+  redactions      INTEGER NOT NULL,
+  rule            TEXT,
+  would_rule      TEXT,
+  policy          TEXT,
+  injected        TEXT,
+  detail          TEXT,
+  request_bytes   INTEGER,
+  protocol        TEXT,
+  session         TEXT,
+  rpc_id          TEXT,
+  batch_index     INTEGER,
+  trace_id        TEXT
+) STRICT;
+CREATE TABLE outcome(
+  rid             INTEGER PRIMARY KEY,
+  event_id        TEXT    NOT NULL,
+  time_us         INTEGER NOT NULL,
+  outcome         TEXT    NOT NULL,
+  http_status     INTEGER,
+  rpc_code        INTEGER,
+  duration_us     INTEGER,
+  response_bytes  INTEGER,
+  detail          TEXT
+) STRICT;
+CREATE TABLE policy_version(
+  hash            TEXT    PRIMARY KEY,
+  loaded_us       INTEGER NOT NULL,
+  sources         TEXT    NOT NULL
+) STRICT;
+CREATE TABLE event(
+  id              INTEGER PRIMARY KEY,
+  kind            TEXT    NOT NULL,
+  time_us         INTEGER NOT NULL,
+  after_seq       INTEGER NOT NULL,
+  detail          TEXT    NOT NULL
+) STRICT;
+"""
+
+_INDICES = """
+CREATE UNIQUE INDEX decision_event ON decision(event_id);
+CREATE INDEX decision_time      ON decision(time_us, verdict);
+CREATE INDEX decision_principal ON decision(principal, time_us);
+CREATE INDEX decision_tool      ON decision(server, tool, time_us);
+CREATE INDEX decision_session   ON decision(session, time_us) WHERE session IS NOT NULL;
+CREATE INDEX decision_refused   ON decision(reason, rule, time_us) WHERE verdict <> 'allow';
+CREATE UNIQUE INDEX outcome_event ON outcome(event_id);
+"""
+
+_CALLS_VIEW = (
+    "SELECT\n  "
+    + ",\n  ".join(f"{column.sql} AS {column.name}" for column in CALLS)
+    + "\nFROM decision d LEFT JOIN outcome o ON o.event_id = d.event_id"
+)
+# SQLite uses a partial index only for a query that says the index's own condition: the literal stays.
+_REFUSALS_VIEW = f"SELECT {', '.join(CALLS_NAMES)}\nFROM calls WHERE verdict <> 'allow'"
+_SERVERS_SEEN_VIEW = f"""SELECT
+  server,
+  upstream,
+  {utc("min(time_us)")} AS first_seen,
+  {utc("max(time_us)")} AS last_seen,
+  count(DISTINCT CASE WHEN principal <> 'anonymous' THEN principal END) AS callers,
+  count(*) AS calls,
+  sum(verdict <> 'allow') AS refused
+FROM decision GROUP BY server, upstream"""  # noqa: S608 -- constants only
+_CREDENTIAL_USE_VIEW = f"""SELECT
+  injected,
+  server,
+  principal,
+  count(*) AS calls,
+  {utc("min(time_us)")} AS first,
+  {utc("max(time_us)")} AS last
+FROM decision WHERE injected IS NOT NULL AND verdict = 'allow' GROUP BY injected, server, principal"""  # noqa: S608 -- constants only
+
+migrations = Migrations("callerid.audit")
+
+
+@migrations(name="0001_decision_and_outcome")  # type: ignore[misc, unused-ignore]
+def decision_and_outcome(database: Database) -> None:
+    """The first schema: decisions, outcomes, policies, events and the views over them."""
+    database.executescript(_TABLES + _INDICES)
+    for table in _APPEND_ONLY:
+        for verb in ("UPDATE", "DELETE"):
+            database.execute(
+                f"CREATE TRIGGER {table}_no_{verb.lower()} BEFORE {verb} ON {table} "
+                "BEGIN SELECT RAISE(ABORT, 'the audit is append-only'); END"
+            )
+    database.create_view("calls", _CALLS_VIEW)
+    database.create_view("refusals", _REFUSALS_VIEW)
+    database.create_view("servers_seen", _SERVERS_SEEN_VIEW)
+    database.create_view("credential_use", _CREDENTIAL_USE_VIEW)
+    database.execute("PRAGMA user_version = 1")
+
+
+def open_database(path: Path) -> sqlite3.Connection:
+    """Open the audit for its one writer, making or migrating it first. The file and its WAL are 0600.
+
+    The connection is in autocommit: the writer says BEGIN and COMMIT itself. It may be used by another
+    thread than the one that opened it, by one at a time.
+
+    Raises:
+        StoreError: the path is a directory, cannot be read or written, or holds something else: another
+            kind of database, a damaged one, or one of a newer callerid. Such a file is not touched.
+    """
+    size = inspect_file(path)
+    if size == 0:
+        _refuse_orphaned_wal(path)
+        _create(path)
+    private_file(path)
+    for suffix in ("-wal", "-shm"):
+        beside = path.with_name(path.name + suffix)
+        if beside.exists():
+            private_file(beside)
+    try:
+        _migrate(path)
+        return connect(path)
+    except sqlite3.Error as error:
+        raise store_error(path, error) from error
+
+
+def inspect_file(path: Path) -> int:
+    """Look at the first bytes of the file, without SQLite, which would touch what lies beside it.
+
+    The magic is in the file from its first byte on: a database is made beside its place and renamed.
+
+    Returns:
+        The size in bytes; 0 when there is no file or an empty one.
+
+    Raises:
+        StoreError: it is a directory, unreadable, or not an audit of ours.
+    """
+    try:
+        if stat.S_ISDIR(path.stat().st_mode):
+            raise StoreError(f"{path} is a directory", hint="The audit is a file: name another path or HOME.")
+        with path.open("rb") as file:
+            header = file.read(100)
+    except FileNotFoundError:
+        return 0
+    except OSError as error:
+        raise StoreError(
+            f"{path} cannot be read: {error.strerror or error}",
+            hint="Check the owner and the mode of the file and of the folders around it.",
+        ) from error
+    if not header:
+        return 0
+    if len(header) < 100 or not header.startswith(_HEADER):
+        raise StoreError(
+            f"{path} is not an SQLite database, or its beginning is damaged",
+            hint="Move it away, or restore it from a copy; a new audit is made when there is no file.",
+        )
+    if int.from_bytes(header[68:72], "big") != APPLICATION_ID:
+        raise StoreError(
+            f"{path} is an SQLite database of something else, not an audit of callerid",
+            hint="Choose another HOME, or move that file away; it was not touched.",
+        )
+    _refuse_newer(path, int.from_bytes(header[60:64], "big"))
+    return path.stat().st_size
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """The writer's connection to an audit that exists. Raises sqlite3.Error."""
+    connection = sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode=rw",
+        uri=True,
+        isolation_level=None,
+        check_same_thread=False,
+        timeout=BUSY_TIMEOUT_MS / 1000,
+    )
+    try:
+        # FULL: one sync per commit, so that a decision survives a power cut once it was acknowledged.
+        for setting in (
+            "journal_mode = WAL",
+            "synchronous = FULL",
+            "wal_autocheckpoint = 1000",
+            "journal_size_limit = 67108864",
+            "cache_size = -16384",
+        ):
+            connection.execute(f"PRAGMA {setting}").fetchall()
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def store_error(path: Path, error: BaseException) -> StoreError:
+    """The sentence and the hint for what SQLite said about the audit. Values never appear in it."""
+    name = getattr(error, "sqlite_errorname", type(error).__name__)
+    hints = (
+        ("SQLITE_FULL", "Free space on its disk; callerid goes on by itself."),
+        ("SQLITE_BUSY", "Another process holds the write lock of the file: end it, or let it commit."),
+        (
+            "SQLITE_READONLY",
+            "Check the owner and the mode of the file, and whether its disk is mounted read-only.",
+        ),
+        ("SQLITE_CANTOPEN", "Check the owner and the mode of the file and of the folders around it."),
+        (
+            "SQLITE_CORRUPT",
+            "Move the file away for investigation, or restore a copy; callerid then makes a new one.",
+        ),
+        (
+            "SQLITE_NOTADB",
+            "Move the file away for investigation, or restore a copy; callerid then makes a new one.",
+        ),
+        ("SQLITE_IOERR", "Look at the disk and the system's messages; the device reports a fault."),
+    )
+    hint = next((text for prefix, text in hints if name.startswith(prefix)), "See the name of the error.")
+    return StoreError(f"the audit {path} cannot be used: {name}", hint=hint)
+
+
+def _create(path: Path) -> None:
+    """Make the database beside its place and rename it: there never is half an audit under its name."""
+    draft = path.with_name(f"{path.name}.{os.getpid()}.new")
+    try:
+        draft.unlink(missing_ok=True)
+        private_file(draft)
+        connection = sqlite3.connect(draft)
+        try:
+            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            migrations.apply(Database(connection, execute_plugins=False))
+        finally:
+            connection.close()
+        if inspect_file(path) == 0:  # another process may have been quicker: its rows stay
+            os.replace(draft, path)
+            _sync_folder(path.parent)
+    except sqlite3.Error as error:
+        raise store_error(path, error) from error
+    except OSError as error:
+        raise StoreError(
+            f"{path} cannot be made: {error.strerror or error}",
+            hint="Check the owner, the mode and the free space of the folder around it.",
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            draft.unlink(missing_ok=True)
+
+
+def _migrate(path: Path) -> None:
+    """Bring an audit of an older callerid up to date; the header may lag behind its WAL, so ask SQLite."""
+    connection = connect(path)
+    try:
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        _refuse_newer(path, version)
+        if version < VERSION:
+            connection.isolation_level = "DEFERRED"
+            migrations.apply(Database(connection, execute_plugins=False))
+        connection.execute("SELECT max(seq) FROM decision").fetchone()
+    finally:
+        connection.close()
+
+
+def _refuse_newer(path: Path, version: int) -> None:
+    if version > VERSION:
+        raise StoreError(
+            f"{path} was written by a newer callerid (schema {version}, this one knows {VERSION})",
+            hint="Update callerid, or choose another HOME; the file was not touched.",
+        )
+
+
+def _refuse_orphaned_wal(path: Path) -> None:
+    """SQLite would replay a left-over WAL into the new database beside it."""
+    orphan = path.with_name(path.name + "-wal")
+    if orphan.exists() and orphan.stat().st_size:
+        raise StoreError(
+            f"{path} is gone but its {orphan.name} is still there",
+            hint=f"Put {path.name} back, or move {orphan.name} away as well: it holds rows of the old audit.",
+        )
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

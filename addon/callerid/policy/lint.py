@@ -1,0 +1,158 @@
+"""Lints: rules that load but say something that nobody can have meant. Warnings, never errors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from callerid.config import Credential, Identities, Servers
+from callerid.errors import Problem
+from callerid.policy.places import is_loopback
+from callerid.policy.problems import Document, Where, make_problem, show
+from callerid.policy.rulemodels import AllowModel, DenyModel, PolicyFile, RequireModel
+from callerid.policy.rules import Effect, Rule, Weight
+
+type _Finding = tuple[str, Where, str, str]
+
+
+def lint(
+    docs: Mapping[str, Document],
+    policy: PolicyFile,
+    rules: tuple[Rule, ...],
+    identities: Identities,
+    servers: Servers,
+    credentials: tuple[Credential, ...],
+) -> tuple[Problem, ...]:
+    """All lints, by file and line."""
+    found = [
+        *_file(policy),
+        *_servers(servers, rules),
+        *_credentials(servers, credentials),
+        *_groups(identities, policy),
+        *_sets(policy, identities),
+    ]
+    for at, (model, rule) in enumerate(zip(policy.rules, rules, strict=True)):
+        found.extend(_rule(at, model, rule, rules, identities))
+    problems = []
+    for file, where, message, hint in found:
+        doc = docs[file]
+        problems.append(make_problem(file, doc.lines, doc.place(where), message, hint))
+    return tuple(sorted(problems, key=lambda problem: (problem.file, problem.line, problem.column)))
+
+
+def _file(policy: PolicyFile) -> Iterator[_Finding]:
+    if policy.mode == "monitor":
+        message = "mode: monitor refuses nothing by rule, it only records what would be refused"
+        yield "policy.yaml", ("mode",), message, "Write mode: enforce when the trail shows no surprise."
+
+
+def _servers(servers: Servers, rules: tuple[Rule, ...]) -> Iterator[_Finding]:
+    grants = [rule for rule in rules if rule.effect is Effect.ALLOW and rule.weight is not Weight.TRIAL]
+    for at, server in enumerate(servers.servers):
+        if not any(rule.servers is None or server.id in rule.servers for rule in grants):
+            message = f"no rule allows anything on server {show(server.id)}"
+            yield "servers.yaml", ("servers", at, "id"), message, "Add an allow for it, or remove it."
+        if server.scheme == "http" and not is_loopback(server.host):
+            message = f"calls to server {show(server.id)} travel in the clear"
+            yield "servers.yaml", ("servers", at, "url"), message, "Use https."
+
+
+def _credentials(servers: Servers, credentials: tuple[Credential, ...]) -> Iterator[_Finding]:
+    used = {server.credential for server in servers.servers}
+    for at, credential in enumerate(credentials):
+        if credential.id not in used:
+            message = f"no server uses credential {show(credential.id)}"
+            yield (
+                "credentials.yaml",
+                ("credentials", at, "id"),
+                message,
+                "Name it in servers.yaml, or remove it.",
+            )
+
+
+def _groups(identities: Identities, policy: PolicyFile) -> Iterator[_Finding]:
+    """A group that nobody can be in makes the rules for it dead."""
+    if any("groups" in issuer.claims for issuer in identities.issuers):
+        return
+    empty = {name for name, members in identities.groups.items() if not members}
+    for at, rule in enumerate(policy.rules):
+        for entry, selector in enumerate(rule.who or ()):
+            if selector.removeprefix("group:") in empty and selector.startswith("group:"):
+                message = f"rule {show(rule.id)}: nobody is in {show(selector)}"
+                hint = "Give the group members, or map an issuer's groups claim, in identities.yaml."
+                yield "policy.yaml", ("rules", at, "who", entry), message, hint
+
+
+def _sets(policy: PolicyFile, identities: Identities) -> Iterator[_Finding]:
+    used: set[str] = set()
+    for rule in policy.rules:
+        used.update(rule.tools or (), rule.except_tools or ())
+    for agent in identities.agents.values():
+        used.update(agent.tools or ())
+    for name in policy.sets:
+        if f"set:{name}" not in used:
+            yield "policy.yaml", ("sets", name), f"no rule uses the set {show(name)}", "Remove it, or use it."
+
+
+def _rule(
+    at: int,
+    model: AllowModel | DenyModel | RequireModel,
+    rule: Rule,
+    rules: tuple[Rule, ...],
+    identities: Identities,
+) -> Iterator[_Finding]:
+    where: Where = ("rules", at)
+    name = f"rule {show(model.id)}"
+    if rule.effect is Effect.ALLOW:
+        if (
+            "anyone" in (model.who or ())
+            and (model.tools is None or "*" in model.tools)
+            and not rule.predicates
+        ):
+            yield "policy.yaml", where, f"{name} allows everything to anyone", "Name groups, or tools."
+        killer = next((deny for deny in rules if _kills(deny, rule)), None)
+        if killer is not None:
+            message = f"{name} is dead: {show(killer.id)} denies everything that it allows"
+            yield "policy.yaml", where, message, "Remove one of the two."
+    elif model.args and model.tools is None:
+        message = f"{name} asks for arguments of every tool: calls without them are refused"
+        yield "policy.yaml", (*where, "args"), message, "Name the tools that have these arguments."
+    for key, condition in (model.args or {}).items():
+        for operator in ("glob", "regex"):
+            text = getattr(condition, operator)
+            if text is not None and text.lstrip("^").startswith("/"):
+                message = f"{name}: {operator} on a path also matches /../ in it"
+                yield "policy.yaml", (*where, "args", key, operator), message, "Use under: /FOLDER."
+    known = {workload.id for workload in identities.workloads}
+    for entry, selector in enumerate(model.who or ()):
+        kind, _, workload = selector.partition(":")
+        if kind == "workload" and workload not in known and "/" not in workload:
+            message = (
+                f"{name}: no workload {show(workload)} in identities.yaml; only a scoped token can name it"
+            )
+            hint = "List it under workloads if it comes with a JWT."
+            if not any(selector in members for members in identities.groups.values()):
+                yield "policy.yaml", (*where, "who", entry), message, hint
+
+
+def _kills(deny: Rule, allow: Rule) -> bool:
+    """Whether an enforced deny without predicates covers all that the allow could grant."""
+    if (
+        deny.effect is not Effect.DENY
+        or deny.weight is not Weight.FIRM
+        or deny.predicates
+        or deny.except_tools
+    ):
+        return False
+    if deny.who is not None and not deny.who.anyone and allow.who is not None:
+        if allow.who.anyone or not allow.who.subjects <= deny.who.subjects:
+            return False
+        if not allow.who.groups <= deny.who.groups:
+            return False
+    if deny.servers is not None and (allow.servers is None or not allow.servers <= deny.servers):
+        return False
+    if deny.tools is None:
+        return True
+    if allow.tools is None or not allow.tools.exact <= deny.tools.exact:
+        return False
+    globs = {(pattern.kind, pattern.text) for pattern in deny.tools.patterns}
+    return all((pattern.kind, pattern.text) in globs for pattern in allow.tools.patterns)
