@@ -17,6 +17,7 @@ from mitmproxy import connection, ctx, exceptions, http, tcp, tls, udp
 from mitmproxy.addonmanager import Loader
 from mitmproxy.proxy import server_hooks
 
+from callerid.audit.records import AuditError
 from callerid.credentials.inject import apply
 from callerid.errors import CalleridError, StoreError
 from callerid.home import Home
@@ -38,7 +39,7 @@ from callerid.proxy.destination import normal_host
 from callerid.proxy.door import guarded
 from callerid.proxy.facts import Facts, Ruling
 from callerid.proxy.runtime import Runtime, new_id, now_us, require_rules
-from callerid.proxy.walk import foreign_strip, walk
+from callerid.proxy.walk import FAULTS, foreign_strip, walk
 
 logger = logging.getLogger(__name__)
 
@@ -247,9 +248,7 @@ class CalleridAddon:
         try:
             await self.runtime.record(ruling.records)
         except StoreError as error:
-            logger.error("callerid: refused without a row: %s", error)
-            self._never_sent(flow, call, "audit_unavailable")
-            self._answer_fault(flow, ruling.messages, Reason.AUDIT_UNAVAILABLE, ruling.records[0].event_id)
+            await self._refuse_unrecorded(flow, call, error)
             return
         if ruling.answer is not None:
             flow.response = reply.to_response(ruling.answer)
@@ -336,6 +335,15 @@ class CalleridAddon:
         except StoreError as error:
             logger.error("callerid: refused without a row: %s", error)
 
+    async def _refuse_unrecorded(self, flow: http.HTTPFlow, call: Call, error: StoreError) -> None:
+        """No row, no call (law 1). A row that cannot be made gets a plain one without its arguments."""
+        logger.error("callerid: refused without its row: %s", error)
+        self._never_sent(flow, call, "audit_unavailable")
+        if isinstance(error, AuditError):
+            await self.refuse_fault(flow, Reason.AUDIT_UNAVAILABLE, "the row could not be made")
+        else:
+            self._answer_fault(flow, call.messages, Reason.AUDIT_UNAVAILABLE, call.records[0].event_id)
+
     def _never_sent(self, flow: http.HTTPFlow, call: Call, detail: str) -> None:
         """An ALLOW row that may be stored, of a call that will not leave, says so."""
         call.allowed = any(record.verdict is Verdict.ALLOW for record in call.records)
@@ -352,7 +360,7 @@ class CalleridAddon:
         return DecisionRecord(
             event_id=new_id(),
             time_us=now_us(),
-            verdict=Verdict.ERROR if reason is Reason.INTERNAL_ERROR else Verdict.DENY,
+            verdict=Verdict.ERROR if reason in FAULTS else Verdict.DENY,
             reason=reason,
             method=known.method if known else f"http/{flow.request.method}",
             server=known.server if known else f"{flow.request.host}:{port}",
@@ -378,7 +386,11 @@ class CalleridAddon:
     # -- the answer ----------------------------------------------------------------------------
 
     @guarded(shut.answer)
-    def responseheaders(self, flow: http.HTTPFlow) -> None:
+    async def responseheaders(self, flow: http.HTTPFlow) -> None:
+        if shut.is_sealed(flow):
+            # Nobody decided, and nobody wrote why: the last place where that can become a row (law 2).
+            await self.refuse_fault(flow, Reason.INTERNAL_ERROR, "the request was never decided")
+            return
         call = self.memory.call(flow)
         if call is None:
             if flow.response is not None and flow.server_conn.timestamp_start is not None:

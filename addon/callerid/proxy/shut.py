@@ -24,6 +24,11 @@ def seal() -> http.Response:
     return http.Response(b"HTTP/1.1", 503, b"Service Unavailable", headers, SEAL_BODY, None, now, now)
 
 
+def is_sealed(flow: http.HTTPFlow) -> bool:
+    """True if the seal itself is what would be answered."""
+    return flow.response is not None and flow.response.raw_content is SEAL_BODY
+
+
 def client(addon: Any, client: connection.Client, error: BaseException) -> None:
     client.error = "callerid: internal error"
 

@@ -40,7 +40,8 @@ from callerid.policy.load import RuleSet
 from callerid.proxy.destination import Astray, Governed, ServerTable, Unlisted
 from callerid.proxy.facts import Facts, Ruling
 
-_FAULTS = frozenset({Reason.CREDENTIAL_UNAVAILABLE, Reason.INTERNAL_ERROR, Reason.AUDIT_UNAVAILABLE})
+FAULTS = frozenset({Reason.CREDENTIAL_UNAVAILABLE, Reason.INTERNAL_ERROR, Reason.AUDIT_UNAVAILABLE})
+"""Reasons that are faults on our side: the verdict is ``error``, not ``deny``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,7 +187,7 @@ def _credential(
         ),
     )
     if isinstance(prepared, Refused):
-        verdict = Verdict.ERROR if prepared.reason in _FAULTS else Verdict.DENY
+        verdict = Verdict.ERROR if prepared.reason in FAULTS else Verdict.DENY
         spoilt = [
             replace(
                 finding,
@@ -323,7 +324,7 @@ class _Rows:
 
     def refuse(self, found: Exchange | Malformed, reason: Reason, detail: str) -> Ruling:
         """Refuse for a reason that holds for the whole request, whether it could be read or not."""
-        verdict = Verdict.ERROR if reason in _FAULTS else Verdict.DENY
+        verdict = Verdict.ERROR if reason in FAULTS else Verdict.DENY
         decision = Decision(verdict=verdict, reason=reason, policy=self.rooms.rules.hash)
         if isinstance(found, Exchange):
             return self.deny([_Finding(m, decision, detail) for m in found.messages], found.batch)
