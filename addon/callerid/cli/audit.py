@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -29,20 +30,18 @@ ID_LENGTH = 18
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _COLOURS = {"allow": "green", "deny": "red", "error": "yellow"}
 _COLUMNS = ("time (UTC)", "who", "call", "verdict", "why", "outcome", "id")
+_STACKED_COLUMNS = ("time (UTC), id", "who", "call", "verdict, outcome")
 _JSON_COLUMNS = ("actors", "evidence", "arguments")
 
 
-class Duration(click.ParamType[int]):
-    """``90s``, ``15m``, ``1h``, ``7d``, ``2w``: microseconds."""
-
-    name = "duration"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        text = str(value).strip()
-        number, unit = text[:-1], text[-1:]
-        if unit not in _UNITS or not (number.isascii() and number.isdigit() and len(number) <= 6):
-            self.fail("write a whole number and a unit: 90s, 15m, 1h, 7d, 2w", param, ctx)
-        return int(number) * _UNITS[unit] * 1_000_000
+def _duration(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
+    """``90s``, ``15m``, ``1h``, ``7d``, ``2w`` in microseconds."""
+    if value is None:
+        return None
+    number, unit = value[:-1], value[-1:]
+    if unit not in _UNITS or not (number.isascii() and number.isdigit() and len(number) <= 6):
+        raise click.BadParameter("write a whole number and a unit: 90s, 15m, 1h, 7d, 2w", ctx, param)
+    return int(number) * _UNITS[unit] * 1_000_000
 
 
 def _home_option[F: Callable[..., Any]](command: F) -> F:
@@ -76,7 +75,7 @@ def audit() -> None:
     metavar="CODE",
     help="Only this reason.",
 )
-@click.option("--since", type=Duration(), help="Only the last 90s, 15m, 1h, 7d.")
+@click.option("--since", metavar="TIME", callback=_duration, help="Only the last 90s, 15m, 1h, 7d, 2w.")
 @click.option("--json", "as_json", is_flag=True, help="JSON Lines.")
 @_home_option
 @handle_errors
@@ -107,7 +106,7 @@ def tail_command(
     if as_json:
         _print_lines(calls)
     elif calls or not following:
-        table(_COLUMNS, map(_cells, calls))
+        _print_table(calls)
     if following:
         last = max((call["seq"] for call in (*newest, *calls)), default=0)
         _follow(path, last, only, as_json=as_json)
@@ -154,46 +153,74 @@ def _pause(seconds: float) -> None:
     time.sleep(seconds)
 
 
-def _cells(call: Call) -> tuple[Text, ...]:
-    colour = _COLOURS.get(str(call["verdict"]), "")
-    moment, who, what, verdict, why, outcome, name = _words(call)
+def _print_table(calls: Iterable[Call]) -> None:
+    """A pipe gets one line per call; a terminal two, so that names stay whole at 100 columns."""
+    if sys.stdout.isatty():
+        table(_STACKED_COLUMNS, (_stacked(_words(call)) for call in calls))
+    else:
+        table(_COLUMNS, (_flat(_words(call)) for call in calls))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Words:
+    """One call in words, inert: what callers sent must not move the cursor."""
+
+    moment: str
+    principal: str
+    via: str
+    place: str
+    target: str
+    verdict: str
+    why: str
+    outcome: str
+    id: str
+
+
+def _words(call: Call) -> _Words:
+    took = f" {call['duration_ms']:.0f} ms" if call["duration_ms"] is not None else ""
+    return _Words(
+        moment=inert(str(call["time_utc"])[5:19].replace("T", " ")),
+        principal=inert(str(call["principal"])),
+        via=inert(f"via {call['agent']}") if call["agent"] else "",
+        place=inert(f"{call['server']} {call['tool'] or call['method']}"),
+        target=inert(str(call["target"] or "")),
+        verdict=inert(str(call["verdict"])),
+        why=inert(f"{call['reason']} {call['rule'] or ''}".rstrip()),
+        outcome=inert(f"{call['outcome']}{took}") if call["verdict"] == Verdict.ALLOW else "",
+        id=inert(str(call["event_id"])[:ID_LENGTH]),
+    )
+
+
+def _flat(words: _Words) -> tuple[str, ...]:
     return (
-        Text(moment),
-        Text(who),
-        Text(what),
-        Text(verdict, style=colour),
-        Text(why, style="" if verdict == "allow" else colour),
-        Text(outcome),
-        Text(name, style="dim"),
+        words.moment,
+        _join(" ", words.principal, words.via),
+        _join(" ", words.place, words.target),
+        words.verdict,
+        words.why,
+        words.outcome,
+        words.id,
+    )
+
+
+def _stacked(words: _Words) -> tuple[Text, ...]:
+    verdict = Text.assemble((words.verdict, _COLOURS.get(words.verdict, "")), " ", words.why)
+    return (
+        Text.assemble(words.moment, "\n", (words.id, "dim")),
+        Text(_join("\n", words.principal, words.via)),
+        Text(_join("\n", words.place, words.target)),
+        verdict.append(f"\n{words.outcome}") if words.outcome else verdict,
     )
 
 
 def _line(call: Call) -> str:
-    moment, who, what, verdict, why, outcome, name = _words(call)
+    moment, who, what, verdict, why, outcome, name = _flat(_words(call))
     shown = click.style(f"{verdict:<5}", fg=_COLOURS.get(verdict))
-    return "  ".join(part for part in (moment, shown, why, who, what, outcome, name) if part)
+    return _join("  ", moment, shown, why, who, what, outcome, name)
 
 
-def _words(call: Call) -> tuple[str, str, str, str, str, str, str]:
-    """The cells of one call as inert text: what callers sent must not move the cursor."""
-    agent = f" via {call['agent']}" if call["agent"] else ""
-    what = " ".join(str(call[name]) for name in ("server", "tool", "target") if call[name])
-    if not call["tool"]:
-        what = f"{call['server']} {call['method']}" + (f" {call['target']}" if call["target"] else "")
-    why = " ".join(str(call[name]) for name in ("reason", "rule") if call[name])
-    took = f" {call['duration_ms']:.0f} ms" if call["duration_ms"] is not None else ""
-    outcome = "" if call["verdict"] != Verdict.ALLOW else f"{call['outcome']}{took}"
-    moment = str(call["time_utc"])[5:19].replace("T", " ")
-    words = (
-        moment,
-        f"{call['principal']}{agent}",
-        what,
-        str(call["verdict"]),
-        why,
-        outcome,
-        str(call["event_id"])[:ID_LENGTH],
-    )
-    return tuple(map(inert, words))  # type: ignore[return-value]
+def _join(between: str, *parts: str) -> str:
+    return between.join(part for part in parts if part)
 
 
 def _print_lines(calls: Iterable[Call]) -> None:
