@@ -6,6 +6,7 @@ Everything is on loopback, every wait has a deadline, every process is ended by 
 from __future__ import annotations
 
 import base64
+import io
 import json
 import os
 import queue
@@ -20,12 +21,17 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import trustme
+
+from callerid.identity import tokens
+from callerid.identity.registry import Registry
+from tests.e2e.warm import Warm
 
 ROOT = Path(__file__).resolve().parents[2]
 SECRET = "up-secret-4f9c2a7d81e6b350"
@@ -236,6 +242,8 @@ class RawClient:
     def read_head(self) -> Answer:
         """Status and headers only, for a stream."""
         line = self.stream.readline()
+        if not line:
+            raise ConnectionError("closed instead of answered")
         headers: dict[str, str] = {}
         while (header := self.stream.readline()) not in (b"\r\n", b""):
             name, _, value = header.decode("latin-1").partition(":")
@@ -419,18 +427,24 @@ class Proxy:
     ) -> RawClient:  # fmt: skip
         """CONNECT, then TLS with the given server name (default: the CONNECT host)."""
         client = self.plain()
-        extra = "".join(f"{k}: {v}\r\n" for k, v in (headers or {}).items())
-        client.send(f"CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n{extra}\r\n".encode())
-        head = client.read_head()
-        if head.status != 200:
-            raise ConnectionError(f"CONNECT answered {head.status}")
-        if not tls:
-            return client
-        name = sni or authority.rpartition(":")[0]
-        context = context or self.trust()
-        if sni is not None:
-            context.check_hostname = False
-        return RawClient(context.wrap_socket(client.sock, server_hostname=name))
+        try:
+            extra = "".join(f"{k}: {v}\r\n" for k, v in (headers or {}).items())
+            client.send(f"CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n{extra}\r\n".encode())
+            head = client.read_head()
+            if head.status != 200:
+                raise ConnectionError(f"CONNECT answered {head.status}")
+            if not tls:
+                return client
+            context = context or self.trust()
+            if sni is not None:
+                context.check_hostname = False
+            name = sni or authority.rpartition(":")[0]
+            inner = RawClient(context.wrap_socket(client.sock, server_hostname=name))
+        except BaseException:
+            client.close()
+            raise
+        client.stream.close()
+        return inner
 
     # -- audit ---------------------------------------------------------------------------------
 
@@ -576,3 +590,393 @@ def running(proxy: Proxy) -> Iterator[Proxy]:
         yield proxy
     finally:
         proxy.stop()
+
+
+# -- real SDK servers and clients as processes -----------------------------------------------------
+
+
+class Partner:
+    """A process that takes steps and gives results as lines of JSON (``sdk_client``, ``sdk_server``)."""
+
+    def __init__(self, *command: str, environ: Mapping[str, str], fds: tuple[int, ...] = ()) -> None:
+        inherited = {k: v for k, v in os.environ.items() if not k.lower().endswith("_proxy")}
+        paths = os.pathsep.join((str(ROOT), str(ROOT / "addon")))
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", *command],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, pass_fds=fds, text=True,
+            env={**inherited, "PYTHONPATH": paths, **environ},
+        )  # fmt: skip
+        self._lines: queue.Queue[str | None] = queue.Queue()
+        self._errors: list[str] = []
+        for stream, put in ((self.process.stdout, self._lines.put), (self.process.stderr, self._errors.append)):
+            threading.Thread(target=self._pump, args=(stream, put), daemon=True).start()
+
+    def _pump(self, stream: Any, put: Callable[[Any], None]) -> None:
+        with stream:
+            for line in stream:
+                put(line)
+        if put == self._lines.put:
+            put(None)
+
+    def hear(self) -> dict[str, Any]:
+        """The next line of its output."""
+        line = self._lines.get(timeout=2 * DEADLINE)
+        if line is None:
+            raise AssertionError("the process ended:\n" + "".join(self._errors))
+        result: dict[str, Any] = json.loads(line)
+        return result
+
+    def ask(self, do: str, on: str = "it", **step: Any) -> dict[str, Any]:
+        """Do one step. The result has ``ok`` or ``error``."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps({"do": do, "on": on, **step}) + "\n")
+        self.process.stdin.flush()
+        return self.hear()
+
+    def __call__(self, do: str, on: str = "it", **step: Any) -> Any:
+        """Do one step that must succeed."""
+        result = self.ask(do, on, **step)
+        assert "ok" in result, result
+        return result["ok"]
+
+    def stop(self) -> None:
+        if self.process.stdin is not None:
+            self.process.stdin.close()
+        try:
+            self.process.wait(DEADLINE)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait(DEADLINE)
+
+
+SDK_SERVERS = ("stateful", "json", "stateless", "stateless-json", "old")
+
+
+class SdkServer:
+    """The process of ``sdk_server``, with its port and what it saw. ``hear`` its ``ready`` before use."""
+
+    def __init__(self, folder: Path, pki: Pki, secret: str = SECRET) -> None:
+        certificate = pki.servers.issue_cert("localhost", "127.0.0.1")
+        pem, self.seen_file = folder / "sdk-server.pem", folder / "sdk-server.jsonl"
+        pem.write_bytes(b"".join([certificate.private_key_and_cert_chain_pem.bytes()]))
+        self.seen_file.touch()
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            self.port = int(listener.getsockname()[1])
+            self.partner = Partner(
+                "tests.e2e.sdk_server", "--fd", str(listener.fileno()), "--cert", str(pem),
+                "--seen", str(self.seen_file), environ={"THINGS_SECRET": secret}, fds=(listener.fileno(),),
+            )  # fmt: skip
+
+    def url(self, name: str, port: int | None = None) -> str:
+        return f"https://localhost:{port or self.port}/{name}/{'sse' if name == 'old' else 'mcp'}"
+
+    def lines(self) -> list[dict[str, Any]]:
+        """Every request and cancellation so far."""
+        return [json.loads(line) for line in self.seen_file.read_text().splitlines()]
+
+    def stop(self) -> None:
+        self.partner.stop()
+
+
+def sdk_rules(port: int) -> dict[str, str]:
+    """Rules for all servers of ``SdkServer``: Alice and Bob may nearly all, Ivy reads, nobody else."""
+    entries = "".join(
+        f"  - id: {name}\n    url: https://localhost:{port}/{name}{'' if name == 'old' else '/mcp'}\n"
+        f"    credential: things-key\n    targets: {{drop_thing: name, query: limit}}\n"
+        for name in SDK_SERVERS
+    )
+    served = f"[{', '.join(SDK_SERVERS)}]"
+    return {
+        "identities.yaml": identities(),
+        "servers.yaml": f"version: 1\nservers:\n{entries}",
+        "credentials.yaml": credentials(port),
+        "policy.yaml": f"""version: 1
+mode: enforce
+unknown_server: deny
+rules:
+  - id: eng-things
+    effect: allow
+    who: ["group:engineering"]
+    servers: {served}
+    tools: ["*", "resource:thing://*", "prompt:*"]
+  - id: interns-read
+    effect: allow
+    who: ["group:interns"]
+    servers: {served}
+    tools: ["read_*"]
+  - id: no-drops
+    effect: deny
+    servers: {served}
+    tools: ["drop_*"]
+    reason: Deletions go through a change ticket.
+  - id: no-secrets
+    effect: deny
+    servers: {served}
+    tools: ["resource:thing://secret/*", "prompt:hidden_*"]
+  - id: query-ceiling
+    effect: require
+    servers: {served}
+    tools: [query]
+    args:
+      limit: {{type: number, le: 100}}
+    reason: Ask for at most 100 at a time.
+""",
+    }
+
+
+def newest(proxy: Proxy) -> int:
+    """The number of the last row, to tell a test's own rows from those before it."""
+    rows = proxy.rows("1")
+    return int(rows[-1]["seq"]) if rows else 0
+
+
+def settled(proxy: Proxy, since: int, count: int, where: str = "1") -> list[dict[str, Any]]:
+    """The rows after ``since``, once ``count`` of them have an outcome; more of them are a failure."""
+    condition = f"seq > ? and ({where})"
+    proxy.await_rows(count, f"{condition} and outcome <> 'unknown'", since)
+    rows = proxy.rows(condition, since)
+    assert len(rows) == count, rows
+    return rows
+
+
+# -- evidence without a command, and one request seen from three sides ---------------------------
+
+
+def mint(
+    proxy: Proxy, principal: str = "user:alice@corp.example", *, seconds: int = 86_400,
+    agent: str | None = None, servers: tuple[str, ...] | None = None, tools: tuple[str, ...] | None = None,
+) -> str:  # fmt: skip
+    """A scoped token, entered in the registry as ``callerid issue`` does. Negative ``seconds``: it is over."""
+    token = tokens.mint(os.urandom(tokens.RANDOM_BYTES))
+    now = time.time_ns() // 1000
+    expires = now + seconds * 1_000_000
+    with registry(proxy) as opened:
+        opened.issue(
+            token_digest=tokens.digest(token), principal=principal, agent=agent, servers=servers, tools=tools,
+            created_us=min(now, expires - 1_000_000), expires_us=expires, created_by="tests",
+        )  # fmt: skip
+    return token
+
+
+def token_id(token: str) -> str:
+    return tokens.token_id(tokens.digest(token))
+
+
+def revoke(proxy: Proxy, token: str) -> None:
+    with registry(proxy) as opened:
+        assert opened.revoke(token_id(token), now_us=time.time_ns() // 1000, by="tests") == 1
+
+
+@contextmanager
+def registry(proxy: Proxy) -> Iterator[Registry]:
+    opened = Registry.open(proxy.home / "registry.db")
+    try:
+        yield opened
+    finally:
+        opened.close()
+
+
+class WarmProxy(Proxy):
+    """As ``Proxy``, forked from a warm process instead of started from nothing."""
+
+    def __init__(self, warm: Warm, *arguments: Any, extra: tuple[str, ...] = (), **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.warm = warm
+        self.extra = extra
+
+    def arguments(self) -> list[str]:
+        """What follows ``callerid`` on the command line."""
+        return [
+            "run", "--home", str(self.home), "--rules", str(self.rules), "--listen", "127.0.0.1:0",
+            "--upstream-ca", str(self.ca), *(arg for mode in self.modes for arg in ("--mode", mode)), *self.extra,
+        ]  # fmt: skip
+
+    def start(self) -> WarmProxy:
+        forked = self.warm.spawn(self.arguments(), environ=self.environ, cwd=self.home.parent)
+        self.process = forked  # type: ignore[assignment]
+        lines: queue.Queue[str | None] = queue.Queue()
+        threading.Thread(target=self._pump_to_end, args=(forked.stdout, lines), daemon=True).start()
+        self._await_listening(lines)
+        return self
+
+    def _pump_to_end(self, stream: Any, lines: queue.Queue[str | None]) -> None:
+        with stream:
+            self._pump(stream, lines)
+
+    def command(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        environ = {**self.environ, "CALLERID_HOME": str(self.home), "CALLERID_RULES": str(self.rules)}
+        done = self.warm.run(arguments, environ=environ, cwd=self.home.parent)
+        if check and done.returncode != 0:
+            raise AssertionError(f"callerid {' '.join(arguments)}: {done.stdout}")
+        return done
+
+
+@dataclass
+class Trial:
+    """What one request left behind: the rows in the audit, and the requests at each upstream."""
+
+    proxy: Proxy
+    upstreams: tuple[Upstream, ...]
+    first_seq: int
+    marks: tuple[int, ...]
+    answer: Answer | None = None
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        return self.proxy.rows("seq > ?", self.first_seq)
+
+    @property
+    def seen(self) -> list[Seen]:
+        pairs = zip(self.upstreams, self.marks, strict=True)
+        return [seen for upstream, mark in pairs for seen in upstream.seen[mark:]]
+
+    @property
+    def row(self) -> dict[str, Any]:
+        """The one row, with its outcome once the call is over."""
+
+        def settled() -> bool:
+            rows = self.rows
+            return bool(rows) and all(row["outcome"] != "unknown" for row in rows)
+
+        wait_for(settled, "a row with its outcome")
+        [row] = self.rows
+        return row
+
+    def refused(self, reason: str) -> dict[str, Any]:
+        """The one row, which refuses; and nothing arrived anywhere."""
+        row = self.row
+        assert (row["verdict"] != "allow", row["reason"]) == (True, reason), row
+        assert (row["outcome"], row["injected"]) == ("not_sent", None)
+        assert self.seen == []
+        return row
+
+
+def trial(proxy: Proxy, *upstreams: Upstream) -> Trial:
+    """Begin to watch: rows and requests from here on."""
+    rows = proxy.rows("seq = (select max(seq) from calls)")
+    first = rows[0]["seq"] if rows else 0
+    return Trial(proxy, upstreams, first, tuple(len(upstream.seen) for upstream in upstreams))
+
+
+class InnerTls(io.RawIOBase):
+    """TLS inside a connection that is TLS already, which ``ssl`` itself does not do."""
+
+    def __init__(self, sock: ssl.SSLSocket, context: ssl.SSLContext, name: str) -> None:
+        self._sock = sock
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=name)
+        self._run(self._tls.do_handshake)
+
+    def _run(self, step: Callable[..., Any], *arguments: Any) -> Any:
+        while True:
+            try:
+                result = step(*arguments)
+            except ssl.SSLWantReadError:
+                self._flush()
+                data = self._sock.recv(65536)
+                if data:
+                    self._incoming.write(data)
+                else:
+                    self._incoming.write_eof()
+                continue
+            self._flush()
+            return result
+
+    def _flush(self) -> None:
+        self._sock.sendall(self._outgoing.read())
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        try:
+            data = self._run(self._tls.read, len(buffer))
+        except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
+            return 0
+        buffer[: len(data)] = data
+        return len(data)
+
+    def sendall(self, data: bytes) -> None:
+        self._run(self._tls.write, data)
+
+    def settimeout(self, seconds: float) -> None:
+        self._sock.settimeout(seconds)
+
+    def makefile(self, mode: str) -> io.BufferedReader:
+        assert mode == "rb"
+        return io.BufferedReader(self)
+
+    def close(self) -> None:
+        self._sock.close()
+        super().close()
+
+
+def tunnel_over_tls(
+    proxy: Proxy, authority: str, outer: ssl.SSLContext, inner: ssl.SSLContext | None = None,
+    *, headers: Mapping[str, str] | None = None,
+) -> RawClient:  # fmt: skip
+    """TLS to the proxy, CONNECT inside it, and TLS to the server inside that."""
+    plain = socket.create_connection(("127.0.0.1", proxy.port), DEADLINE)
+    sock = outer.wrap_socket(plain, server_hostname="localhost")
+    client = RawClient(sock)
+    extra = "".join(f"{k}: {v}\r\n" for k, v in (headers or {}).items())
+    client.send(f"CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n{extra}\r\n".encode())
+    head = client.read_head()
+    if head.status != 200:
+        raise ConnectionError(f"CONNECT answered {head.status}")
+    host = authority.rpartition(":")[0]
+    return RawClient(InnerTls(sock, inner or proxy.trust(), host))  # type: ignore[arg-type]
+
+
+@dataclass
+class Stage:
+    """SDK servers, an SDK client, and one proxy per entry, each with tokens for ``people``."""
+
+    server: SdkServer
+    client: Partner
+    proxies: dict[str, Proxy]
+    tokens: dict[tuple[str, str], str]
+
+    def forward(self, who: str | None, entry: str = "run", scheme: str = "http") -> dict[str, str]:
+        """The environment of a client that goes through the proxy: this and nothing else."""
+        proxy = self.proxies[entry]
+        evidence = f"{who}:{self.tokens[entry, who]}@" if who is not None else ""
+        place = f"{scheme}://{evidence}localhost:{proxy.port}"
+        return {"HTTPS_PROXY": place, "SSL_CERT_FILE": str(proxy.ca_cert)}
+
+
+PEOPLE = {
+    "alice": "user:alice@corp.example",
+    "bob": "user:bob@corp.example",
+    "ivy": "user:ivy@corp.example",
+    "ci": "workload:ci-docs",
+}
+
+
+@contextmanager
+def sdk_stage(
+    folder: Path, pki: Pki, *, people: tuple[str, ...] = ("alice",), entries: tuple[str, ...] = ("run",),
+    reverse: bool = False, fastmcp: bool = False,
+) -> Iterator[Stage]:  # fmt: skip
+    """Everything for tests with the SDK, started side by side. ``reverse``: instead of a forward proxy."""
+    server = SdkServer(folder, pki)
+    client = Partner("tests.e2e.sdk_client", *(["--fastmcp"] if fastmcp else []), environ={})
+    modes = (f"reverse:https://localhost:{server.port}/",) if reverse else ("regular",)
+    proxies = {
+        entry: Proxy(
+            folder / entry, sdk_rules(server.port), ca=pki.ca, modes=modes, entry=entry,
+            environ={"THINGS_SECRET": SECRET},
+        )
+        for entry in entries
+    }  # fmt: skip
+    wanted = [(entry, who) for entry in entries for who in people]
+    try:
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(Proxy.start, proxies.values()))
+            issued = list(pool.map(lambda want: proxies[want[0]].issue(PEOPLE[want[1]]), wanted))
+        assert server.partner.hear() == client.hear() == {"ready": True}
+        yield Stage(server, client, proxies, dict(zip(wanted, issued, strict=True)))
+    finally:
+        with ThreadPoolExecutor() as pool:
+            for end in [pool.submit(part.stop) for part in (client, server, *proxies.values())]:
+                end.result()

@@ -150,8 +150,9 @@ class AuditWriter:
     def _run(self) -> None:
         """The thread. Nothing may end it early: without it every call is refused until a restart."""
         while True:
-            taken = self._queue.take(RETRY_SECONDS if self._kept or self._losses else None)
+            taken: list[Item] | None = []
             try:
+                taken = self._queue.take(RETRY_SECONDS if self._kept or self._losses else None)
                 self._write(taken or [])
             except BaseException:
                 self._good = False

@@ -69,7 +69,6 @@ def load_rules(folder: Path) -> RuleSet:
         ConfigError: anything is wrong in any of them; it carries all problems, with their places. Also
             when the files change while they are read: the next attempt will see them whole.
     """
-    folder = folder.absolute()
     for _ in range(_ATTEMPTS):
         before = fingerprint(folder)
         report = Report()
@@ -121,11 +120,13 @@ def _build(folder: Path, texts: Mapping[str, str], report: Report) -> RuleSet:
     identities, servers = Identities(), Servers()
     credentials: tuple[Credential, ...] = ()
     if identities_model is not None:
-        identities = build_identities(identities_model, docs["identities.yaml"], folder, report)
+        identities = build_identities(identities_model, docs["identities.yaml"], folder.absolute(), report)
     if servers_model is not None:
         servers = build_servers(servers_model, docs["servers.yaml"], report)
     if credentials_model is not None:
-        credentials = build_credentials(credentials_model, docs["credentials.yaml"], folder, report)
+        credentials = build_credentials(
+            credentials_model, docs["credentials.yaml"], folder.absolute(), report
+        )
     if servers_model is not None and credentials_model is not None:
         known = {entry.id for entry in credentials_model.credentials}
         check_places(servers, credentials, servers_model, docs["servers.yaml"], known, report)

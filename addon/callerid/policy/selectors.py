@@ -200,7 +200,9 @@ def is_plain_uri(uri: str) -> bool:
         authority, _, path = path[2:].partition("/")
         if authority != authority.lower() or not authority.isascii() or "@" in authority or "%" in authority:
             return False
-    segments = path.removeprefix("/").split("/")
+    else:
+        path = path.removeprefix("/")
+    segments = path.split("/")
     if any(segment in (".", "..") for segment in segments):
         return False
     return "" not in segments[:-1]

@@ -21,6 +21,7 @@ from callerid.cli.output import EXIT_DONE, EXIT_NO, handle_errors, print_json
 from callerid.errors import ConfigError
 
 EXIT_INTERRUPTED = 130
+PIPE_WIDTH = 120
 
 
 @click.command()
@@ -60,7 +61,7 @@ def run(stage: Stage, interrupts: Interrupts, *, as_json: bool, keep: bool) -> i
     """
     played, failure = Played(), ""
     try:
-        played = play(stage, Silent() if as_json else Story(Console(highlight=False)))
+        played = play(stage, Silent() if as_json else Story(console()))
     except DemoFailed as error:
         failure = str(error)
     finally:
@@ -78,7 +79,14 @@ def run(stage: Stage, interrupts: Interrupts, *, as_json: bool, keep: bool) -> i
         click.echo(f"the demo failed: {failure}", err=True)
     if kept:
         click.echo(f"rules, audit and logs are in {kept}", err=True)
+    elif not as_json:
+        click.echo("All of it is gone again. To look around in it: callerid demo --keep DIR")
     return EXIT_DONE if good else EXIT_NO
+
+
+def console() -> Console:
+    """The terminal as it is; a pipe or a file gets the whole width."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
 
 
 def require_sdk() -> None:

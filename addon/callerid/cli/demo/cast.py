@@ -81,9 +81,9 @@ _CI = (CI, None)
 _NOBODY = (NOBODY, None)
 _ENGINEERING = ("allow", "granted", "engineering")
 _CI_READS = ("allow", "granted", "ci-reads-tickets")
-_CUSTOMERS = ("deny", "rule_denied", "customers-stay-inside")
+_CUSTOMERS = ("deny", "rule_denied", "customers-stay-in")
 _CEILING = ("deny", "requirement_failed", "query-ceiling")
-_DESTRUCTION = ("deny", "rule_denied", "nothing-is-destroyed")
+_DESTRUCTION = ("deny", "rule_denied", "no-destruction")
 
 ALLOWED = (
     _act("alice", _ALICE, "tickets.search_tickets", {"text": "fire"}, *_ENGINEERING),
@@ -98,8 +98,8 @@ REFUSED = (
     _act("ci", _CI, "tickets.close_ticket", {"id": "T-2"}, "deny", "no_grant"),
     _act("intruder", _NOBODY, "tickets.read_ticket", {"id": "T-1"}, "deny", "no_evidence"),
 )
-BEFORE_REVOCATION = _act("laptop", _ALICE, "tickets.read_ticket", {"id": "T-1"}, *_ENGINEERING)
-AFTER_REVOCATION = _act("laptop", _NOBODY, "tickets.read_ticket", {"id": "T-1"}, "deny", "token_revoked")
+BEFORE_REVOCATION = _act("laptop", _ALICE, "warehouse.query", _orders(10), *_ENGINEERING)
+AFTER_REVOCATION = _act("laptop", _NOBODY, "warehouse.query", _orders(10), "deny", "token_revoked")
 
 AS_THE_MODEL_READS_IT = REFUSED[0]
 """Its refusal is shown in full, and explained."""

@@ -2,7 +2,7 @@
 
 It knows the servers' addresses and nothing of a proxy: HTTPS_PROXY and SSL_CERT_FILE in its environment
 do all of that, as they do for any program. What is presented beyond them comes in the environment too:
-DEMO_CLIENT_CERT (a PEM with key and certificate) or DEMO_BEARER (a JWT of its own).
+DEMO_CLIENT_CERT (a PEM with key and certificate) or DEMO_BEARER (for the Authorization header).
 
 A step is a line of JSON on stdin: ``{"do": "list"|"call", "server": NAME, "tool": .., "arguments": ..}``.
 Each gives one line of JSON on stdout: ``{"tools": [..]}``, ``{"text": .., "is_error": ..}`` or

@@ -78,13 +78,7 @@ class Child:
         Raises:
             DemoFailed: it ended, or said nothing in time. ``what`` says what was waited for.
         """
-        try:
-            line = self._lines.get(timeout=seconds)
-        except queue.Empty:
-            raise DemoFailed(f"{self.name}: waited {seconds:g} s in vain for {what}") from None
-        if line is None:
-            raise DemoFailed(f"{self.name} ended before {what}{self.last_words()}")
-        return line
+        return self._next(what, seconds, time.monotonic() + seconds)
 
     def hear_line(self, start: str, what: str, seconds: float = START_SECONDS) -> str:
         """The rest of the first line that begins with ``start``; lines before it are only logged.
@@ -94,9 +88,18 @@ class Child:
         """
         end = time.monotonic() + seconds
         while True:
-            line = self.hear(what, max(end - time.monotonic(), 0.01))
+            line = self._next(what, seconds, end)
             if line.startswith(start):
                 return line.removeprefix(start)
+
+    def _next(self, what: str, seconds: float, end: float) -> str:
+        try:
+            line = self._lines.get(timeout=max(end - time.monotonic(), 0.0))
+        except queue.Empty:
+            raise DemoFailed(f"{self.name}: waited {seconds:g} s in vain for {what}") from None
+        if line is None:
+            raise DemoFailed(f"{self.name} ended before {what}{self.last_words()}")
+        return line
 
     def ask(self, step: Mapping[str, Any]) -> dict[str, Any]:
         """Send one line of JSON and wait for the answer, a line of JSON.

@@ -82,11 +82,11 @@ rules:
     who: ["workload:ci-docs"]
     servers: [tickets]
     tools: ["set:read_tools"]
-  - id: nothing-is-destroyed
+  - id: no-destruction
     effect: deny
     servers: ["label:env=prod"]
     tools: ["set:destructive_tools"]
-  - id: customers-stay-inside
+  - id: customers-stay-in
     effect: deny
     servers: [warehouse]
     tools: [export_rows]

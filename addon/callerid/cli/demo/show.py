@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
@@ -19,7 +18,11 @@ from callerid.cli.demo.checks import Check
 from callerid.cli.demo.stage import Stage
 from callerid.cli.output import printable, printable_lines
 
-_STANDS_FOR = {"tickets": "tickets.corp.example", "warehouse": "warehouse.corp.example"}
+_INDENT = (0, 0, 0, 3)
+_WIDE = 118
+"""Columns of a terminal that shows the whole table without folding; a narrower one gets two lines a row."""
+_NARROW = ("principal", "server", "tool", "verdict", "reason")
+_CREDENTIALS = frozenset({"authorization", "x-api-key", "proxy-authorization", "x-callerid-token", "cookie"})
 _COLOURS = {"allow": "green", "deny": "red", "error": "red"}
 
 
@@ -31,7 +34,7 @@ class Silent:
     def heading(self, text: str) -> None: ...
     def act(self, act: Act, answer: Mapping[str, Any]) -> None: ...
     def tools(self, everything: list[str], shown: list[str]) -> None: ...
-    def note(self, text: str) -> None: ...
+    def command(self, text: str) -> None: ...
     def refusal(self, act: Act, answer: Mapping[str, Any]) -> None: ...
     def seen(self, seen: Mapping[str, list[dict[str, Any]]]) -> None: ...
     def audit(self, rows: list[dict[str, Any]], command: str) -> None: ...
@@ -51,81 +54,92 @@ class Story:
         self._console.print()
         self._console.print(Text(f"{self._step}  {text}", style="bold"))
 
-    def note(self, text: str) -> None:
-        self._line(Text(f"$ {printable(text)}", style="cyan"))
+    def command(self, text: str) -> None:
+        """A command line: never broken by us, so that it can be copied."""
+        self._console.print(Text(f"   $ {printable(text)}", style="cyan"), soft_wrap=True)
 
     def setting(self, stage: Stage) -> None:
         """The servers and the proxy."""
         self.heading("Two MCP servers. Each knows one shared key, and nobody's name")
         for name, url in stage.urls.items():
-            key = "Authorization: Bearer" if name == "tickets" else "X-Api-Key:"
-            self._line(Text(f"{name:<10} {url}   {key} {name}-shared-…   (stands for {_STANDS_FOR[name]})"))
-        self.heading("callerid between them and everybody else, with four YAML files of rules")
-        self.note(f"callerid run --listen {stage.address} --rules … --upstream-ca …")
+            self._line(Text(f"{name:<10} {url}  (stands for {name}.corp.example)"))
+        self.heading("callerid in between, with four YAML files of rules; it alone has the shared keys")
+        self.command(f"callerid run --listen {stage.address} --rules {stage.rules}")
 
     def callers(self, stage: Stage) -> None:
         """Who comes with what."""
-        self.heading("The callers. Each runs the official MCP SDK; none of them holds a shared key")
-        proxy = f"http://{stage.address}"
-        signed = f"http://alice:{stage.token.text[:8]}…@{stage.address}"
+        self.heading("Four callers with the official MCP SDK. HTTPS_PROXY and SSL_CERT_FILE are the set-up")
+        signed = f"HTTPS_PROXY=http://alice:{stage.token.text[:8]}…@{stage.address}"
         grid = Table.grid(padding=(0, 2))
         for who, what in (
-            ("Alice", f"HTTPS_PROXY={signed}, a scoped token for claude-code"),
-            ("Bob", f"HTTPS_PROXY={proxy} and a client certificate"),
-            ("the CI job", f"HTTPS_PROXY={proxy} and the JWT that its CI gave it"),
-            ("an intruder", f"HTTPS_PROXY={proxy} and nothing else"),
+            ("alice", f"a scoped token for her agent: {signed}"),
+            ("bob", "a client certificate"),
+            ("ci", "the JWT that the CI system gave the job"),
+            ("intruder", "nothing"),
         ):
             grid.add_row(who, Text(what, style="dim"))
-        self._console.print(Padding(grid, (0, 0, 0, 3)))
-        self._line(Text("SSL_CERT_FILE names callerid's CA. That is the whole set-up.", style="dim"))
+        self._console.print(Padding(grid, _INDENT, expand=False))
 
     def act(self, act: Act, answer: Mapping[str, Any]) -> None:
         """One call and what its client got."""
         refused = "error" in answer or bool(answer.get("is_error"))
-        mark = Text("refused " if refused else "ok      ", style="red" if refused else "green")
-        result = "" if refused else " -> " + printable(str(answer.get("text", "")).split("\n")[0])
-        self._line(mark + Text(f"{act.client:<9}") + Text(act.call()) + Text(result, style="dim"))
+        mark = Text("refused  " if refused else "ok       ", style="red" if refused else "green")
+        self._line(mark + Text(f"{act.client:<9}") + Text(act.call()))
+        result = str(answer.get("text") or answer.get("error", "")).split("\n")[0]
+        if refused:
+            result = result.partition("refused by callerid: ")[2].partition(" Do not retry")[0] or result
+        self._line(Text(f"{'':<18}{printable(result)}", style="dim"))
 
     def tools(self, everything: list[str], shown: list[str]) -> None:
         """A list, filtered."""
-        mark = Text("listed  ", style="yellow")
-        self._line(mark + Text(f"{'ci':<9}") + Text(f"tools/list of tickets: {printable(', '.join(shown))}"))
+        mark = Text("filtered ", style="yellow")
+        self._line(mark + Text(f"{'ci':<9}tickets, tools/list: {printable(', '.join(shown))}"))
         others = printable(", ".join(sorted(set(everything) - set(shown)))) or "nothing more"
-        self._line(Text(f"{'':<17}(Alice sees {others} as well)", style="dim"))
+        self._line(Text(f"{'':<18}Alice's list has {others} as well", style="dim"))
 
     def refusal(self, act: Act, answer: Mapping[str, Any]) -> None:
         """A refusal in full."""
         self.heading(f"A refusal as the model reads it: {act.server}.{act.tool}")
         text = Text(printable_lines(str(answer.get("text", answer))), style="red")
-        self._console.print(Padding(text, (0, 3)))
+        self._console.print(Padding(text, _INDENT, expand=False))
 
     def seen(self, seen: Mapping[str, list[dict[str, Any]]]) -> None:
         """What arrived."""
-        self.heading("What the servers saw: their own key, and nothing that is a caller's")
+        self.heading("What the servers saw: one key each, whoever called")
         for name, records in seen.items():
             calls = [record["tool"] for record in records if record["method"] == "tools/call"]
-            headers = sorted({header.lower() for record in records for header, _ in record["headers"]})
-            self._line(Text(f"{name:<10} {len(records)} requests, tool calls: {printable(', '.join(calls))}"))
-            self._line(Text(f"{'':<10} headers: {printable(', '.join(headers))}", style="dim"))
+            self._line(
+                Text(f"{name:<10} {len(records)} requests; tools called: {printable(', '.join(calls))}")
+            )
+            held = {
+                f"{n}: {v}" for record in records for n, v in record["headers"] if n.lower() in _CREDENTIALS
+            }
+            for text in sorted(held):
+                self._line(Text(f"{'':<10} {printable(_masked(text))}", style="dim"))
 
     def audit(self, rows: list[dict[str, Any]], command: str) -> None:
         """The rows, and how to get them."""
         self.heading("Who did it? One SQLite file")
-        table = Table(box=SIMPLE_HEAD, pad_edge=False)
-        for column in COLUMNS:
+        wide = self._console.width >= _WIDE
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+        for column in COLUMNS if wide else _NARROW:
             table.add_column(column, overflow="fold")
         for row in rows:
-            cells = [Text("" if row[name] is None else printable(row[name])) for name in COLUMNS]
-            cells[COLUMNS.index("verdict")].stylize(_COLOURS.get(str(row["verdict"]), ""))
-            table.add_row(*cells)
-        self._console.print(Padding(table, (0, 0, 0, 3)))
-        self.note(command)
+            cells = {name: "" if row[name] is None else printable(row[name]) for name in COLUMNS}
+            shown = {name: Text(cells[name]) for name in (COLUMNS if wide else _NARROW)}
+            shown["verdict"].stylize(_COLOURS.get(cells["verdict"], ""))
+            if not wide:
+                shown["principal"].append(f"\nvia {cells['agent']}" if cells["agent"] else "", style="dim")
+                shown["reason"].append(f"\n{cells['rule']}" if cells["rule"] else "", style="dim")
+            table.add_row(*shown.values())
+        self._console.print(Padding(table, _INDENT if wide else 0, expand=False))
+        self.command(command)
 
     def explained(self, command: str, output: str) -> None:
         """The rules' say about one of the calls."""
-        self.heading("Why? The same call, explained rule by rule")
-        self.note(command)
-        self._console.print(Padding(Text(printable_lines(output.strip())), (0, 0, 0, 3)))
+        self.heading("Why? One of the refusals, explained rule by rule")
+        self.command(command)
+        self._console.print(Text(printable_lines(output.strip("\n"))), soft_wrap=True)
 
     def checks(self, checks: tuple[Check, ...], seconds: float) -> None:
         """How many held; those that did not, in full."""
@@ -137,4 +151,11 @@ class Story:
         self._console.print(Text(word, style="bold red" if failed else "bold green"))
 
     def _line(self, text: Text) -> None:
-        self._console.print(Padding(text, (0, 0, 0, 3)))
+        self._console.print(Padding(text, _INDENT, expand=False))
+
+
+def _masked(header: str) -> str:
+    """``name: value`` with enough of the value to tell one from another, and no more."""
+    name, _, value = header.partition(": ")
+    scheme, space, secret = value.rpartition(" ")
+    return f"{name}: {scheme}{space}{secret[:18]}…"

@@ -80,10 +80,11 @@ class Stage:
         """
         ca = pki.make_authority("callerid demo: servers", now=self._now)
         (self.keys / "servers-ca.pem").write_bytes(ca.pem())
-        init = self._start_command("init", "init", "--home", str(self.home.path), "--rules", str(self.rules))
         servers = [self._start_server(name, ca) for name in SERVERS]
         self._write_rules()
-        self._troupe.finish(init)
+        self._troupe.finish(
+            self._start_command("init", "init", "--home", str(self.home.path), "--rules", str(self.rules))
+        )
         proxy = self._start_proxy()
         issues = [self._start_issue(name) for name in ("issue-alice", "issue-laptop")]
         self.token, self.laptop = (self._token(child) for child in issues)
@@ -168,7 +169,7 @@ class Stage:
         """
         presents: Mapping[str, dict[str, str]] = {
             "alice": {"HTTPS_PROXY": f"http://alice:{self.token.text}@{self.address}"},
-            "laptop": {"HTTPS_PROXY": f"http://alice:{self.laptop.text}@{self.address}"},
+            "laptop": {"DEMO_BEARER": self.laptop.text},
             "bob": {"DEMO_CLIENT_CERT": str(self.keys / "bob.pem")},
             "ci": {"DEMO_BEARER": self.jwt},
             "intruder": {},
