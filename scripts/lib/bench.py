@@ -24,7 +24,7 @@ from pathlib import Path
 import trustme
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "addon")]
 
 from tests.e2e import harness  # noqa: E402
 

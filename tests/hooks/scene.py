@@ -101,7 +101,8 @@ async def _end(master: LeanMaster, running: asyncio.Task[None]) -> None:
     async with asyncio.timeout(harness.DEADLINE):
         await proxyserver.servers.update([])
         for handler in list(proxyserver.connections.values()):
-            handler.close_connection(handler.client)
+            if handler.client in handler.transports:
+                handler.close_connection(handler.client)
         while proxyserver.connections:
             await asyncio.sleep(0.01)
         master.shutdown()

@@ -9,11 +9,12 @@ half a token would match no shape.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from callerid.audit.inert import encodable, inert, inert_json
-from callerid.audit.shapes import REDACTED, hide_shapes, names_a_secret
+from callerid.audit.shapes import REDACTED, finds_shape, hide_shapes, names_a_secret
 
 type Scrub = Callable[[str], str]
 """Replaces every live secret in a text. The credentials room makes it, the proxy hands it over."""
@@ -29,6 +30,7 @@ _LOOKAHEAD = 4 * 1024
 _RESERVE = 8 * 1024
 """Room inside JSON_LIMIT for the notes and brackets that close a cut document."""
 _INTEGER_BITS = 256
+_PLAIN = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 _NAMING_MEMBERS = ("name", "key", "header", "field", "variable")
 _VALUE_MEMBERS = frozenset({"value", "val", "content", "contents", "default", "values"})
 
@@ -43,9 +45,59 @@ def redact(arguments: Mapping[str, Any], *, scrub: Scrub) -> tuple[str, int]:
     Returns:
         JSON text, always a valid object and at most JSON_LIMIT bytes, and how many parts were redacted.
     """
+    plain = _plain(arguments, scrub)
+    if plain is not None:
+        return plain, 0
     document = _Document(scrub)
     document.mapping(arguments, 0)
     return "".join(document.pieces), document.hits
+
+
+def _plain(arguments: Mapping[str, Any], scrub: Scrub) -> str | None:
+    """The arguments as they are, if one look at all of their text finds nothing to hide or to cut.
+
+    Nearly every call ends here, at a tenth of the cost. In doubt the answer is None, and the document
+    is written piece by piece. Joining with NUL hides no match: no shape can need a neighbour.
+    """
+    texts: list[str] = []
+    if not _gather(arguments, texts, 0):
+        return None
+    joined = "\0".join(texts)
+    if len(joined) > JSON_LIMIT // 4 or encodable(joined) != joined or scrub(joined) != joined:
+        return None
+    if finds_shape(joined):
+        return None
+    text = _PLAIN.encode(dict(arguments))
+    return text if len(text) <= JSON_LIMIT // 4 and inert_json(text) == text else None
+
+
+def _gather(value: Any, texts: list[str], depth: int) -> bool:
+    """Collect every string and member name; False if anything needs the careful way."""
+    kind = type(value)
+    if kind is str:
+        texts.append(value)
+        return len(value) <= STRING_LIMIT // 4
+    if kind is bool or value is None:
+        return True
+    if kind is int:
+        return value.bit_length() <= 64
+    if kind is float:
+        return math.isfinite(value)
+    if depth > DEPTH_LIMIT // 2:
+        return False
+    if kind is list or kind is tuple:
+        if any(_announces_secret(item, len(value)) for item in value):
+            return False
+        return all(_gather(item, texts, depth + 1) for item in value)
+    if not isinstance(value, Mapping) or (kind is not dict and depth):
+        return False
+    for name, member in value.items():
+        if type(name) is not str or len(name) > _NAME_LIMIT or names_a_secret(name):
+            return False
+        texts.append(name)
+        if not _gather(member, texts, depth + 1):
+            return False
+    return not _named_secret(value)
 
 
 def redact_text(text: str, *, scrub: Scrub, limit: int) -> str:

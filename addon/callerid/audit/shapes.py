@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import unicodedata
+from functools import lru_cache
 from typing import Any
 
 import re2  # type: ignore[import-untyped]
@@ -59,6 +60,7 @@ _WHOLE_NAMES = frozenset(
 )
 
 
+@lru_cache(maxsize=4096)
 def names_a_secret(name: str) -> bool:
     """Whether a member of this name holds a secret; case and separators do not matter.
 
@@ -123,6 +125,11 @@ _ALTERNATIVES = (
 )
 _SHAPES = re2.compile("|".join(_ALTERNATIVES))
 _KEPT_BEFORE = ("url", "url_token", "bearer", "basic", "name", "option", "assigned")
+
+
+def finds_shape(text: str) -> bool:
+    """Whether anything in ``text`` may look like a credential; true in doubt."""
+    return _SHAPES.search(text) is not None
 
 
 def hide_shapes(text: str) -> tuple[str, int]:

@@ -30,8 +30,9 @@ def lint(
         *_groups(identities, policy),
         *_sets(policy, identities),
     ]
+    killers = _Killers(rules)
     for at, (model, rule) in enumerate(zip(policy.rules, rules, strict=True)):
-        found.extend(_rule(at, model, rule, rules, identities))
+        found.extend(_rule(at, model, rule, killers, identities))
     problems = []
     for file, where, message, hint in found:
         doc = docs[file]
@@ -97,7 +98,7 @@ def _rule(
     at: int,
     model: AllowModel | DenyModel | RequireModel,
     rule: Rule,
-    rules: tuple[Rule, ...],
+    killers: _Killers,
     identities: Identities,
 ) -> Iterator[_Finding]:
     where: Where = ("rules", at)
@@ -109,7 +110,7 @@ def _rule(
             and not rule.predicates
         ):
             yield "policy.yaml", where, f"{name} allows everything to anyone", "Name groups, or tools."
-        killer = next((deny for deny in rules if _kills(deny, rule)), None)
+        killer = killers.of(rule)
         if killer is not None:
             message = f"{name} is dead: {show(killer.id)} denies everything that it allows"
             yield "policy.yaml", where, message, "Remove one of the two."
@@ -134,15 +135,32 @@ def _rule(
                 yield "policy.yaml", (*where, "who", entry), message, hint
 
 
+class _Killers:
+    """The enforced denies without predicates, found by whom they are about: thousands of rules stay cheap."""
+
+    def __init__(self, rules: tuple[Rule, ...]) -> None:
+        self.everybody: list[Rule] = []
+        self.by_name: dict[str, list[Rule]] = {}
+        for rule in rules:
+            if rule.effect is not Effect.DENY or rule.weight is not Weight.FIRM:
+                continue
+            if rule.predicates or rule.except_tools is not None:
+                continue
+            if rule.who is None or rule.who.anyone:
+                self.everybody.append(rule)
+                continue
+            for name in (*rule.who.subjects, *rule.who.groups):
+                self.by_name.setdefault(name, []).append(rule)
+
+    def of(self, allow: Rule) -> Rule | None:
+        """A deny that covers all that ``allow`` could grant, if there is one."""
+        names = () if allow.who is None else (*allow.who.subjects, *allow.who.groups)
+        found = [*self.everybody, *self.by_name.get(names[0], ())] if names else self.everybody
+        return next((deny for deny in found if _kills(deny, allow)), None)
+
+
 def _kills(deny: Rule, allow: Rule) -> bool:
-    """Whether an enforced deny without predicates covers all that the allow could grant."""
-    if (
-        deny.effect is not Effect.DENY
-        or deny.weight is not Weight.FIRM
-        or deny.predicates
-        or deny.except_tools
-    ):
-        return False
+    """Whether a deny without predicates covers all that the allow could grant."""
     if deny.who is not None and not deny.who.anyone and allow.who is not None:
         if allow.who.anyone or not allow.who.subjects <= deny.who.subjects:
             return False

@@ -66,6 +66,8 @@ def shape[M: BaseModel](model: type[M], doc: Document, report: Report) -> M | No
         made = model.model_validate(doc.data)
     except ValidationError as error:
         for fault in error.errors(include_url=False):
+            if report.full:
+                break
             _tell(doc, report, dict(fault), model)
         return None
     return made if not any(file == doc.file for file, _ in report.bad) else None

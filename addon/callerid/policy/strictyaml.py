@@ -148,7 +148,7 @@ class _Reader:
                 return items
             at = (*where, len(items))
             items.append(self._node(event, at, depth + 1))
-            self._no_null(event, at, items[-1], "this entry")
+            self._no_null(event, at, items[-1])
         raise _Refused
 
     def _mapping(self, where: Where, depth: int) -> dict[str, Any]:
@@ -168,7 +168,7 @@ class _Reader:
             at = (*where, key)
             self.doc.keys[at] = _place(event)
             found[key] = self._node(value_event, at, depth + 1)
-            self._no_null(event, at, found[key], show_in(self.file, key))
+            self._no_null(event, at, found[key])
         raise _Refused
 
     def _key(self, event: Any, where: Where) -> str | None:
@@ -201,9 +201,10 @@ class _Reader:
                 return
             event = next(self.events)
 
-    def _no_null(self, event: Any, where: Where, value: Any, what: str) -> None:
+    def _no_null(self, event: Any, where: Where, value: Any) -> None:
         """Left empty is not the same as left out: a guard with an empty ``tools:`` must not mean anything."""
         if value is None and not self.report.is_bad(self.file, where):
+            what = show_in(self.file, where[-1]) if isinstance(where[-1], str) else "this entry"
             self._bad(event, where, f"{what} has no value", "Give it a value, or remove the line.")
 
     def _bad(self, event: Any, where: Where, message: str, hint: str) -> None:
