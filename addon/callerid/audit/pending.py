@@ -13,6 +13,10 @@ from callerid.audit.records import Row
 type Done = Callable[[BaseException | None], None]
 
 
+RIDE_SECONDS = 0.05
+"""The longest that an outcome waits for a decision to be committed with."""
+
+
 class Table(StrEnum):
     """Where a row goes. The order here is the order of the inserts within one commit."""
 
@@ -41,10 +45,15 @@ class Item:
 
 
 class WriterQueue:
-    """A queue for one reader. ``put`` never waits; ``take`` waits and then takes everything."""
+    """A queue for one reader. ``put`` never waits; ``take`` waits and then takes everything.
+
+    A decision, of which somebody waits for the commit, is handed out at once. Outcomes, for which nobody
+    waits, ride along with the next decision, or go after ``RIDE_SECONDS``: half the commits for one call.
+    """
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
+        self._urgent = False
         self._items: deque[Item] = deque()
         self._condition = threading.Condition()
         self._closed = False
@@ -55,18 +64,25 @@ class WriterQueue:
             full = len(self._items) >= self._limit and item.table in (Table.DECISION, Table.OUTCOME)
             if self._closed or full:
                 return False
+            first = not self._items
             self._items.append(item)
-            self._condition.notify()
+            if item.table is not Table.OUTCOME:
+                self._urgent = True
+            if first or self._urgent:
+                self._condition.notify()
             return True
 
     def take(self, timeout: float | None) -> list[Item] | None:
         """Everything queued, in order; [] after ``timeout`` seconds; None once closed and empty."""
         with self._condition:
             self._condition.wait_for(lambda: self._items or self._closed, timeout)
+            if self._items and not self._urgent:
+                self._condition.wait_for(lambda: self._urgent or self._closed, RIDE_SECONDS)
             if self._closed and not self._items:
                 return None
             items = list(self._items)
             self._items.clear()
+            self._urgent = False
             return items
 
     def close(self) -> None:

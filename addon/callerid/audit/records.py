@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from callerid.audit.inert import encodable, inert
-from callerid.audit.redact import Scrub, redact, redact_text
+from callerid.audit.redact import Scrub, is_plain, redact, redact_text
 from callerid.errors import StoreError
-from callerid.model import DecisionRecord, OutcomeRecord
+from callerid.model import DecisionRecord, Evidence, OutcomeRecord
 
 type Row = tuple[str | int | None, ...]
 
@@ -103,26 +104,32 @@ def decision_row(record: DecisionRecord, scrub: Scrub) -> Row:
             arguments, redactions = redact(record.arguments, scrub=scrub)
         special: Mapping[str, str | int | None] = {
             "principal": _fact(record.principal) if record.principal is not None else ANONYMOUS,
-            "actors": _json([_fact(actor) for actor in record.actors]),
-            "evidence": _json(
-                [
-                    {
-                        "kind": str(item.kind),
-                        "carrier": str(item.carrier),
-                        "credential_id": _fact(item.credential_id),
-                    }
-                    for item in record.evidence
-                ]
-            ),
+            "actors": _json([_fact(actor) for actor in record.actors]) if record.actors else "[]",
+            "evidence": _evidence(record.evidence),
             "arguments": arguments,
             "redactions": redactions,
         }
+        plain = _claims_are_plain(record, scrub)
         return tuple(
-            special[name] if name in special else _cell(name, getattr(record, name), scrub)
+            special[name] if name in special else _cell(name, getattr(record, name), scrub, plain)
             for name in DECISION_COLUMNS
         )
     except Exception as error:
         raise _unstorable("decision", record.event_id, error) from None
+
+
+@lru_cache(maxsize=4096)
+def _evidence(pieces: tuple[Evidence, ...]) -> str:
+    return _json(
+        [
+            {
+                "kind": str(piece.kind),
+                "carrier": str(piece.carrier),
+                "credential_id": _fact(piece.credential_id),
+            }
+            for piece in pieces
+        ]
+    )
 
 
 def outcome_row(record: OutcomeRecord, scrub: Scrub) -> Row:
@@ -132,7 +139,7 @@ def outcome_row(record: OutcomeRecord, scrub: Scrub) -> Row:
         AuditError: the record cannot be serialised.
     """
     try:
-        return tuple(_cell(name, getattr(record, name), scrub) for name in OUTCOME_COLUMNS)
+        return tuple(_cell(name, getattr(record, name), scrub, False) for name in OUTCOME_COLUMNS)
     except Exception as error:
         raise _unstorable("outcome", record.event_id, error) from None
 
@@ -166,13 +173,27 @@ def event_row(kind: str, time_us: int, detail: Mapping[str, Any], after_seq: int
         raise _unstorable("event", kind, error) from None
 
 
-def _cell(name: str, value: Any, scrub: Scrub) -> str | int | None:
+def _claims_are_plain(record: DecisionRecord, scrub: Scrub) -> bool:
+    """One look at all that the caller chose: True if none of it has to be redacted, escaped or cut."""
+    texts = []
+    for name, limit in _CLAIM_LIMITS.items():
+        value = getattr(record, name)
+        if value is not None:
+            if type(value) is not str or len(value) > limit:
+                return False
+            texts.append(value)
+    return is_plain("\n".join(texts), scrub=scrub)
+
+
+def _cell(name: str, value: Any, scrub: Scrub, plain: bool) -> str | int | None:
     if value is None:
         return None
     if isinstance(value, int):
         return max(-_INTEGER, min(_INTEGER, value))
     text = str(value)
     limit = _CLAIM_LIMITS.get(name)
+    if plain and limit is not None:
+        return text
     return _fact(text) if limit is None else redact_text(text, scrub=scrub, limit=limit)
 
 

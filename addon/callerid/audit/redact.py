@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from callerid.audit.inert import encodable, inert, inert_json
@@ -30,8 +31,10 @@ _LOOKAHEAD = 4 * 1024
 _RESERVE = 8 * 1024
 """Room inside JSON_LIMIT for the notes and brackets that close a cut document."""
 _INTEGER_BITS = 256
+_SMALL = 1 << 63
 _PLAIN = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 _NAMING_MEMBERS = ("name", "key", "header", "field", "variable")
+_NAMING_MEMBERS_SET = frozenset(_NAMING_MEMBERS)
 _VALUE_MEMBERS = frozenset({"value", "val", "content", "contents", "default", "values"})
 
 
@@ -60,7 +63,7 @@ def _plain(arguments: Mapping[str, Any], scrub: Scrub) -> str | None:
     is written piece by piece. Joining with NUL hides no match: no shape can need a neighbour.
     """
     texts: list[str] = []
-    if not _gather(arguments, texts, 0):
+    if not _gather(arguments, texts):
         return None
     joined = "\0".join(texts)
     if len(joined) > JSON_LIMIT // 4 or encodable(joined) != joined or scrub(joined) != joined:
@@ -71,38 +74,65 @@ def _plain(arguments: Mapping[str, Any], scrub: Scrub) -> str | None:
     return text if len(text) <= JSON_LIMIT // 4 and inert_json(text) == text else None
 
 
-def _gather(value: Any, texts: list[str], depth: int) -> bool:
+def _gather(arguments: Mapping[str, Any], texts: list[str]) -> bool:
     """Collect every string and member name; False if anything needs the careful way."""
-    kind = type(value)
-    if kind is str:
-        texts.append(value)
-        return len(value) <= STRING_LIMIT // 4
-    if kind is bool or value is None:
-        return True
-    if kind is int:
-        return value.bit_length() <= 64
-    if kind is float:
-        return math.isfinite(value)
-    if depth > DEPTH_LIMIT // 2:
-        return False
-    if kind is list or kind is tuple:
-        if any(_announces_secret(item, len(value)) for item in value):
-            return False
-        return all(_gather(item, texts, depth + 1) for item in value)
-    if not isinstance(value, Mapping) or (kind is not dict and depth):
-        return False
-    for name, member in value.items():
-        if type(name) is not str or len(name) > _NAME_LIMIT or names_a_secret(name):
-            return False
-        texts.append(name)
-        if not _gather(member, texts, depth + 1):
-            return False
-    return not _named_secret(value)
+    level: list[Any] = [dict(arguments)]
+    for _depth in range(DEPTH_LIMIT // 2):
+        deeper: list[Any] = []
+        for value in level:
+            kind = type(value)
+            if kind is dict:
+                names = tuple(value)
+                if not _harmless_names(names) or (_announcing_names(names) and _named_secret(value)):
+                    return False
+                texts += value
+                members: Iterable[Any] = value.values()
+            elif any(_announces_secret(item, len(value)) for item in value if type(item) is str):
+                return False
+            else:
+                members = value
+            for member in members:
+                kind = type(member)
+                if kind is str:
+                    if len(member) > STRING_LIMIT // 4:
+                        return False
+                    texts.append(member)
+                elif kind is dict or kind is list:
+                    deeper.append(member)
+                elif not (
+                    member is None or kind is bool or (kind is int and -_SMALL < member < _SMALL)
+                ) and not (kind is float and math.isfinite(member)):
+                    return False
+        if not deeper:
+            return True
+        level = deeper
+    return False
+
+
+@lru_cache(maxsize=4096)
+def _harmless_names(names: tuple[Any, ...]) -> bool:
+    """Member names of one object, none of which names a secret."""
+    return not any(type(name) is not str or len(name) > _NAME_LIMIT or names_a_secret(name) for name in names)
+
+
+@lru_cache(maxsize=4096)
+def _announcing_names(names: tuple[Any, ...]) -> bool:
+    """Member names among which one could say that its neighbour's value is a secret."""
+    return not _NAMING_MEMBERS_SET.isdisjoint(names)
 
 
 def redact_text(text: str, *, scrub: Scrub, limit: int) -> str:
     """One line of caller text for a column: redacted, inert, cut at ``limit`` characters with a note."""
     return _cut(inert(_hide(text, scrub, limit)[0]), limit, text)
+
+
+def is_plain(lines: str, *, scrub: Scrub) -> bool:
+    """True if nothing in these lines has to be hidden or escaped. In doubt false.
+
+    A line feed between two texts parts them: a shape that would reach across it only causes doubt.
+    """
+    bare = lines.replace("\n", "")
+    return inert(bare) == bare and scrub(lines) == lines and not finds_shape(lines)
 
 
 def _hide(text: str, scrub: Scrub, limit: int) -> tuple[str, int]:

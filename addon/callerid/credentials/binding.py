@@ -9,6 +9,7 @@ from __future__ import annotations
 import string
 import unicodedata
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
@@ -49,11 +50,16 @@ def is_bound(binding: Binding, destination: Destination) -> bool:
     host = _host(destination.host)
     if host is None or type(destination.port) is not int:
         return False
-    if (host, destination.port) not in {(_host(name), port) for name, port in binding.hosts}:
+    return _covers(binding, host, destination.port, destination.path, destination.method)
+
+
+@lru_cache(maxsize=4096)
+def _covers(binding: Binding, host: str, port: int, path: str, method: str) -> bool:
+    if (host, port) not in {(_host(name), listed) for name, listed in binding.hosts}:
         return False
-    if destination.method not in binding.methods or not is_canonical(destination.path):
+    if method not in binding.methods or not is_canonical(path):
         return False
-    return any(matches(glob, destination.path) for glob in binding.paths)
+    return any(matches(glob, path) for glob in binding.paths)
 
 
 def is_canonical(path: str) -> bool:

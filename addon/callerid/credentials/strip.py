@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Final
 
 CALLER_HEADERS: Final = frozenset(
@@ -80,6 +81,7 @@ def strip_names(names: Iterable[str], *, governed: bool) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for name in names if _goes(name, governed)))
 
 
+@lru_cache(maxsize=4096)
 def _goes(name: str, governed: bool) -> bool:
     plain = name.strip().lower().replace("_", "-")
     if plain in CALLER_HEADERS:

@@ -8,6 +8,7 @@ makes a denial of it.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -21,6 +22,10 @@ from callerid.identity.jwks import JwksStore
 from callerid.identity.names import SUBJECT_KINDS, canonical
 from callerid.identity.registry import Registry
 from callerid.model import Caller, Carrier, Ceiling, Evidence, EvidenceKind, Reason, Rejected
+
+REMEMBER_US = 5_000_000
+"""How long a verified caller is believed without verifying again; keys and CRLs can be that stale."""
+REMEMBERED = 4096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +54,16 @@ class Presented:
             (Carrier.AUTHORIZATION, self.authorization),
         )
 
+    def digest(self) -> bytes:
+        """SHA-256 over everything presented, unambiguously; what was presented cannot be read from it."""
+        parts: list[bytes] = []
+        for _, values in self.headers():
+            parts.append(b"%d" % len(values))
+            parts += [value.encode("utf-8", "surrogateescape") for value in values]
+        for chain in (self.proxy_chain, self.inner_chain):
+            parts += [b"%d" % len(chain), *chain]
+        return hashlib.sha256(b"".join(b"%d:%s" % (len(part), part) for part in parts)).digest()
+
 
 class Authority:
     """Who may call, under one set of identities. Made anew when identities.yaml or a CA file changes.
@@ -64,6 +79,7 @@ class Authority:
         self._agents = identities.agents
         self._blocked = frozenset(map(canonical, identities.blocked))
         self._denied = tuple(fingerprint for ca in cas for fingerprint in ca.denied)
+        self._recent: dict[bytes, tuple[int, int, int, Caller]] = {}
         self._groups: dict[str, frozenset[str]] = {}
         for group, members in identities.groups.items():
             for member in map(canonical, members):
@@ -72,9 +88,35 @@ class Authority:
     def identify(self, presented: Presented, *, now: datetime) -> Caller | Rejected:
         """The caller behind a request, or why there is none.
 
+        A caller that was verified is remembered for ``REMEMBER_US``, by a digest of exactly what was
+        presented, and only as long as the registry has seen no revocation and no block (law 10).
+
         Raises:
             StoreError: the registry cannot be read; the request must be refused.
         """
+        generation, time_us, key = self._registry.generation(), us(now), presented.digest()
+        held = self._recent.get(key)
+        if held is not None and held[0] == generation and held[1] <= time_us < held[2]:
+            caller: Caller | Rejected = held[3]
+        else:
+            caller = self._identify(presented, now)
+            if isinstance(caller, Caller):
+                self._remember(key, generation, time_us, caller)
+        if isinstance(caller, Caller):
+            for evidence in caller.evidence:
+                if evidence.kind is EvidenceKind.SCOPED_TOKEN:
+                    self._registry.touch(evidence.credential_id, time_us, presented.client_ip)
+        return caller
+
+    def _remember(self, key: bytes, generation: int, time_us: int, caller: Caller) -> None:
+        expires = time_us + REMEMBER_US
+        if caller.expires_us is not None:
+            expires = min(expires, caller.expires_us)
+        if len(self._recent) >= REMEMBERED:
+            self._recent.clear()
+        self._recent[key] = (generation, time_us, expires, caller)
+
+    def _identify(self, presented: Presented, now: datetime) -> Caller | Rejected:
         for carrier, values in presented.headers():
             if len(values) > 1:
                 return Rejected(
@@ -87,12 +129,7 @@ class Authority:
             pieces.append(found)
         if not pieces:
             return _nobody(bool(presented.authorization))
-        caller = self._agree(pieces)
-        if isinstance(caller, Caller):
-            for evidence in caller.evidence:
-                if evidence.kind is EvidenceKind.SCOPED_TOKEN:
-                    self._registry.touch(evidence.credential_id, us(now), presented.client_ip)
-        return caller
+        return self._agree(pieces)
 
     def recheck(self, caller: Caller, *, now: datetime) -> Rejected | None:
         """Why an open stream of ``caller`` must be cut: blocked, revoked or expired since (law 10).

@@ -176,7 +176,7 @@ class Rule:
         if not inside or self.except_tools is None:
             return inside
         taken_out = self.except_tools.covers(kind, target)
-        return taken_out is not True
+        return taken_out is not True if self.is_guard else taken_out is False
 
     def holds(self, call: Call | None, favoured: Call | None = None) -> Tri:
         """Whether all predicates hold for ``call``.

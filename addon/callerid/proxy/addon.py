@@ -259,13 +259,16 @@ class CalleridAddon:
         """The request as plain values."""
         request = flow.request
         state = self.memory.client(flow.client_conn)
-        headers = tuple(
-            (name.decode("utf-8", "surrogateescape"), value.decode("utf-8", "surrogateescape"))
-            for name, value in request.headers.fields
-        )
+        headers = []
+        by_name: dict[str, list[str]] = {}
+        for raw_name, raw_value in request.headers.fields:
+            name = raw_name.decode("utf-8", "surrogateescape")
+            value = raw_value.decode("utf-8", "surrogateescape")
+            headers.append((name, value))
+            by_name.setdefault(name.lower(), []).append(value)
 
         def values(wanted: str) -> tuple[str, ...]:
-            return tuple(value for name, value in headers if name.lower() == wanted)
+            return tuple(by_name.get(wanted, ()))
 
         hosts = values("host")
         peer = flow.client_conn.peername

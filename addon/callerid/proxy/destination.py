@@ -8,12 +8,12 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from callerid.config import Server, Servers
+from callerid.credentials.binding import is_canonical
 from callerid.model import Reason
 
-_UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
-_HEX = frozenset("0123456789abcdefABCDEF")
 DEFAULT_PORTS: Mapping[str, int] = {"http": 80, "https": 443}
 
 
@@ -40,6 +40,7 @@ class Astray:
     detail: str
 
 
+@lru_cache(maxsize=4096)
 def normal_host(host: str) -> str:
     """Lower-case, without brackets and one trailing dot; IP addresses in their canonical form."""
     bare = host.strip().rstrip(".").lower()
@@ -57,6 +58,7 @@ def normal_host(host: str) -> str:
         return bare
 
 
+@lru_cache(maxsize=4096)
 def split_authority(authority: str, scheme: str) -> tuple[str, int] | None:
     """``host[:port]`` as (normal host, port), with the scheme's default port; None if it is neither."""
     text = authority.strip()
@@ -73,30 +75,6 @@ def split_authority(authority: str, scheme: str) -> tuple[str, int] | None:
     if port and not (port.isascii() and port.isdigit() and int(port) < 65536):
         return None
     return normal_host(host), int(port) if port else DEFAULT_PORTS.get(scheme, 0)
-
-
-def is_canonical(path: str) -> bool:
-    """True if no two servers can read this path differently.
-
-    Refused: dot segments, doubled or back slashes, encoded slashes, dots and other unreserved
-    characters, broken escapes, parameters (``;``), control characters and non-ASCII.
-    """
-    if not path.startswith("/") or "//" in path or "\\" in path or ";" in path:
-        return False
-    if any(not "!" <= c <= "~" for c in path):
-        return False
-    if any(segment in (".", "..") for segment in path.split("/")):
-        return False
-    start = path.find("%")
-    while start >= 0:
-        digits = path[start + 1 : start + 3]
-        if len(digits) != 2 or not set(digits) <= _HEX:
-            return False
-        char = chr(int(digits, 16))
-        if char in _UNRESERVED or char in "/\\\0;":
-            return False
-        start = path.find("%", start + 1)
-    return True
 
 
 def _under(path: str, base: str) -> bool:

@@ -10,13 +10,14 @@ from urllib.parse import urljoin, urlsplit
 
 from mitmproxy import ctx, http
 
+from callerid.credentials.binding import is_canonical
 from callerid.credentials.inject import conceal
 from callerid.mcp import answers
 from callerid.mcp.outcomes import Signal
 from callerid.mcp.pipeline import AnswerPipeline
 from callerid.model import Kind, MessageType, Outcome, OutcomeRecord, RpcId
 from callerid.proxy.calls import Call
-from callerid.proxy.destination import is_canonical, split_authority
+from callerid.proxy.destination import split_authority
 from callerid.proxy.runtime import Runtime, now_us
 
 logger = logging.getLogger(__name__)

@@ -17,16 +17,27 @@ SEAL_BODY = b'{"jsonrpc":"2.0","id":null,"error":{"code":-40300,"message":"calle
 
 
 def seal() -> http.Response:
-    """The answer that stands on every request until it is decided: forgetting means refusing."""
+    """The answer that stands on every request until it is decided: forgetting means refusing.
+
+    One object for all requests: making it anew costs more than the whole decision. It is only ever
+    replaced, never changed.
+    """
+    return _SEAL
+
+
+def _make_seal() -> http.Response:
     headers = http.Headers(((b"content-type", b"application/json"), (b"cache-control", b"no-store")))
     headers["content-length"] = str(len(SEAL_BODY))
     now = time.time()
     return http.Response(b"HTTP/1.1", 503, b"Service Unavailable", headers, SEAL_BODY, None, now, now)
 
 
+_SEAL = _make_seal()
+
+
 def is_sealed(flow: http.HTTPFlow) -> bool:
     """True if the seal itself is what would be answered."""
-    return flow.response is not None and flow.response.raw_content is SEAL_BODY
+    return flow.response is _SEAL
 
 
 def client(addon: Any, client: connection.Client, error: BaseException) -> None:

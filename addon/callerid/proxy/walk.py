@@ -19,7 +19,7 @@ from callerid.credentials.strip import strip_names
 from callerid.identity.authority import Authority
 from callerid.identity.client_cas import LoadedCA
 from callerid.identity.jwks import JwksStore
-from callerid.identity.tokens import contains_token
+from callerid.identity.tokens import PREFIX, contains_token
 from callerid.mcp import answers
 from callerid.mcp.classify import classify
 from callerid.mcp.recognise import looks_like_mcp_request
@@ -97,7 +97,8 @@ def foreign_strip(facts: Facts, authority: Authority) -> tuple[str, ...]:
 
 
 def _holds(value: str) -> bool:
-    return contains_token(value.encode("utf-8", "surrogateescape"))
+    """True if a well-formed token of ours stands anywhere in ``value``."""
+    return PREFIX in value and contains_token(value.encode("utf-8", "surrogateescape"))
 
 
 def _unlisted(facts: Facts, rooms: Rooms, new_id: Callable[[], str], place: Unlisted) -> Ruling | None:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from callerid.config import Server, Servers
+from callerid.credentials.binding import is_canonical
 from callerid.model import Reason
 from callerid.proxy.destination import (
     Astray,
     Governed,
     ServerTable,
     Unlisted,
-    is_canonical,
     normal_host,
     split_authority,
 )
-from hypothesis import given
-from hypothesis import strategies as st
 
 FILES = Server(id="files", scheme="https", host="files.corp.example", port=443, path="/mcp")
 ADMIN = Server(id="admin", scheme="https", host="files.corp.example", port=443, path="/mcp/admin")

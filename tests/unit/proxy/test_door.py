@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
+
 from callerid.proxy.addon import CalleridAddon
 from callerid.proxy.door import HOOKS, guarded
 
