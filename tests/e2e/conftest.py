@@ -50,3 +50,11 @@ def warm() -> Iterator[Warm]:
     made = Warm()
     yield made
     made.close()
+
+
+@pytest.fixture(scope="session")
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[harness.Stage]:
+    """SDK servers, SDK clients and two proxies for all tests with the SDK; rows are told apart by ``seq``."""
+    pki = harness.Pki(tmp_path_factory.mktemp("sdk-pki"))
+    with harness.sdk_stage(tmp_path_factory.mktemp("sdk"), pki) as made:
+        yield made

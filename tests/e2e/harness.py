@@ -59,13 +59,17 @@ class Seen:
 
 @dataclass
 class Reply:
-    """What the upstream answers. ``chunks`` are sent one by one as a chunked body; ``hold`` waits."""
+    """What the upstream answers. ``chunks`` are sent one by one as a chunked body.
+
+    ``raw`` is sent in the place of all else, and then the connection is closed.
+    """
 
     status: int = 200
     headers: list[tuple[str, str]] = field(default_factory=list)
     body: bytes = b""
     chunks: Iterator[bytes] | None = None
     close: bool = False
+    raw: bytes | None = None
 
 
 def json_reply(message: Any, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Reply:
@@ -178,6 +182,9 @@ def read_request(stream: Any) -> Seen | None:
 
 
 def send_reply(sock: socket.socket, seen: Seen, reply: Reply) -> bool:
+    if reply.raw is not None:
+        sock.sendall(reply.raw)
+        return False
     head = f"HTTP/1.1 {reply.status} X\r\n" + "".join(f"{k}: {v}\r\n" for k, v in reply.headers)
     if reply.chunks is None:
         sock.sendall(f"{head}content-length: {len(reply.body)}\r\n\r\n".encode("latin-1") + reply.body)
@@ -304,7 +311,7 @@ class Proxy:
 
     def __init__(
         self, folder: Path, rules: Mapping[str, str], *, ca: Path, modes: tuple[str, ...] = ("regular",),
-        environ: Mapping[str, str] | None = None, entry: str = "run", python: tuple[str, ...] = (),
+        environ: Mapping[str, str] | None = None, entry: str = "run", python: tuple[str, ...] = ("-O",),
     ) -> None:  # fmt: skip
         self.home = folder / "home"
         self.rules = folder / "rules"
@@ -350,10 +357,11 @@ class Proxy:
         return self
 
     def _pump(self, stream: Any, lines: queue.Queue[str | None]) -> None:
-        for raw in stream:
-            line = raw.decode(errors="replace").rstrip()
-            self.output.append(line)
-            lines.put(line)
+        with stream:
+            for raw in stream:
+                line = raw.decode(errors="replace").rstrip()
+                self.output.append(line)
+                lines.put(line)
         lines.put(None)
 
     def _await_listening(self, lines: queue.Queue[str | None]) -> None:
@@ -608,7 +616,8 @@ class Partner:
         )  # fmt: skip
         self._lines: queue.Queue[str | None] = queue.Queue()
         self._errors: list[str] = []
-        for stream, put in ((self.process.stdout, self._lines.put), (self.process.stderr, self._errors.append)):
+        out, err = self.process.stdout, self.process.stderr
+        for stream, put in ((out, self._lines.put), (err, self._errors.append)):
             threading.Thread(target=self._pump, args=(stream, put), daemon=True).start()
 
     def _pump(self, stream: Any, put: Callable[[Any], None]) -> None:
@@ -681,7 +690,7 @@ class SdkServer:
 def sdk_rules(port: int) -> dict[str, str]:
     """Rules for all servers of ``SdkServer``: Alice and Bob may nearly all, Ivy reads, nobody else."""
     entries = "".join(
-        f"  - id: {name}\n    url: https://localhost:{port}/{name}{'' if name == 'old' else '/mcp'}\n"
+        f"  - id: {name}\n    url: https://localhost:{port}/{name}/{'sse' if name == 'old' else 'mcp'}\n"
         f"    credential: things-key\n    targets: {{drop_thing: name, query: limit}}\n"
         for name in SDK_SERVERS
     )
@@ -807,7 +816,7 @@ class WarmProxy(Proxy):
         environ = {**self.environ, "CALLERID_HOME": str(self.home), "CALLERID_RULES": str(self.rules)}
         done = self.warm.run(arguments, environ=environ, cwd=self.home.parent)
         if check and done.returncode != 0:
-            raise AssertionError(f"callerid {' '.join(arguments)}: {done.stdout}")
+            raise AssertionError(f"callerid {' '.join(arguments)}: {done.stdout}{done.stderr}")
         return done
 
 
@@ -930,11 +939,13 @@ def tunnel_over_tls(
 
 @dataclass
 class Stage:
-    """SDK servers, an SDK client, and one proxy per entry, each with tokens for ``people``."""
+    """SDK servers and clients, and one proxy per entry, each of them forward and reverse."""
 
     server: SdkServer
     client: Partner
+    fastmcp: Partner
     proxies: dict[str, Proxy]
+    reverse_ports: dict[str, int]
     tokens: dict[tuple[str, str], str]
 
     def forward(self, who: str | None, entry: str = "run", scheme: str = "http") -> dict[str, str]:
@@ -942,7 +953,14 @@ class Stage:
         proxy = self.proxies[entry]
         evidence = f"{who}:{self.tokens[entry, who]}@" if who is not None else ""
         place = f"{scheme}://{evidence}localhost:{proxy.port}"
-        return {"HTTPS_PROXY": place, "SSL_CERT_FILE": str(proxy.ca_cert)}
+        return {"HTTPS_PROXY": place, "NO_PROXY": "", "SSL_CERT_FILE": str(proxy.ca_cert)}
+
+    def direct(self, entry: str = "run") -> dict[str, str]:
+        """The environment of a client of the reverse proxy: it only trusts its CA."""
+        return {"HTTPS_PROXY": "", "NO_PROXY": "*", "SSL_CERT_FILE": str(self.proxies[entry].ca_cert)}
+
+    def reverse_url(self, name: str, entry: str = "run") -> str:
+        return self.server.url(name, self.reverse_ports[entry])
 
 
 PEOPLE = {
@@ -954,29 +972,34 @@ PEOPLE = {
 
 
 @contextmanager
-def sdk_stage(
-    folder: Path, pki: Pki, *, people: tuple[str, ...] = ("alice",), entries: tuple[str, ...] = ("run",),
-    reverse: bool = False, fastmcp: bool = False,
-) -> Iterator[Stage]:  # fmt: skip
-    """Everything for tests with the SDK, started side by side. ``reverse``: instead of a forward proxy."""
+def sdk_stage(folder: Path, pki: Pki) -> Iterator[Stage]:
+    """Everything for tests with the SDK, started side by side.
+
+    All of PEOPLE have a token for ``run``, and Alice has one for ``mitmdump``.
+    """
     server = SdkServer(folder, pki)
-    client = Partner("tests.e2e.sdk_client", *(["--fastmcp"] if fastmcp else []), environ={})
-    modes = (f"reverse:https://localhost:{server.port}/",) if reverse else ("regular",)
+    client = Partner("tests.e2e.sdk_client", environ={})
+    fastmcp = Partner("tests.e2e.sdk_client", "--fastmcp", environ={})
+    reverse, port = f"reverse:https://localhost:{server.port}/", free_port()
     proxies = {
         entry: Proxy(
-            folder / entry, sdk_rules(server.port), ca=pki.ca, modes=modes, entry=entry,
+            folder / entry, sdk_rules(server.port), ca=pki.ca, entry=entry,
+            modes=("regular", f"{reverse}@127.0.0.1:{port}" if entry == "run" else reverse),
             environ={"THINGS_SECRET": SECRET},
         )
-        for entry in entries
+        for entry in ("run", "mitmdump")
     }  # fmt: skip
-    wanted = [(entry, who) for entry in entries for who in people]
+    wanted = [("mitmdump", "alice"), *(("run", who) for who in PEOPLE)]
     try:
         with ThreadPoolExecutor() as pool:
             list(pool.map(Proxy.start, proxies.values()))
             issued = list(pool.map(lambda want: proxies[want[0]].issue(PEOPLE[want[1]]), wanted))
-        assert server.partner.hear() == client.hear() == {"ready": True}
-        yield Stage(server, client, proxies, dict(zip(wanted, issued, strict=True)))
+        for partner in (server.partner, client, fastmcp):
+            assert partner.hear() == {"ready": True}
+        ports = {"run": port, "mitmdump": proxies["mitmdump"].ports[1]}
+        yield Stage(server, client, fastmcp, proxies, ports, dict(zip(wanted, issued, strict=True)))
     finally:
         with ThreadPoolExecutor() as pool:
-            for end in [pool.submit(part.stop) for part in (client, server, *proxies.values())]:
+            stops = [client.stop, fastmcp.stop, server.stop, *(proxy.stop for proxy in proxies.values())]
+            for end in [pool.submit(stop) for stop in stops]:
                 end.result()

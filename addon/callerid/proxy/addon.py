@@ -18,10 +18,8 @@ from mitmproxy.addonmanager import Loader
 from mitmproxy.proxy import server_hooks
 
 from callerid.audit.records import AuditError
-from callerid.credentials.inject import apply
 from callerid.errors import CalleridError, StoreError
 from callerid.home import Home
-from callerid.identity.authority import Presented
 from callerid.mcp import answers
 from callerid.model import (
     Caller,
@@ -32,12 +30,11 @@ from callerid.model import (
     Reason,
     Verdict,
 )
-from callerid.proxy import harden, reply, shut
+from callerid.proxy import harden, reply, shut, translate
 from callerid.proxy import tls as edge
 from callerid.proxy.calls import Call, Memory
 from callerid.proxy.destination import normal_host
 from callerid.proxy.door import guarded
-from callerid.proxy.facts import Facts, Ruling
 from callerid.proxy.runtime import Runtime, new_id, now_us, require_rules
 from callerid.proxy.walk import FAULTS, foreign_strip, walk
 
@@ -231,10 +228,10 @@ class CalleridAddon:
         if state.broken or flow.is_replay is not None:
             await self.refuse_fault(flow, Reason.INTERNAL_ERROR, "a hook failed on this connection")
             return
-        facts = self.facts(flow)
+        facts = translate.facts(flow, state)
         ruling = walk(facts, self.runtime.rooms, new_id)
         if ruling is None:
-            self._strip(flow, foreign_strip(facts, self.runtime.rooms.authority))
+            translate.strip(flow.request, foreign_strip(facts, self.runtime.rooms.authority))
             flow.response = None
             return
         call = Call(
@@ -253,77 +250,7 @@ class CalleridAddon:
         if ruling.answer is not None:
             flow.response = reply.to_response(ruling.answer)
             return
-        self._let_go(flow, call, ruling)
-
-    def facts(self, flow: http.HTTPFlow) -> Facts:
-        """The request as plain values."""
-        request = flow.request
-        state = self.memory.client(flow.client_conn)
-        headers = []
-        by_name: dict[str, list[str]] = {}
-        for raw_name, raw_value in request.headers.fields:
-            name = raw_name.decode("utf-8", "surrogateescape")
-            value = raw_value.decode("utf-8", "surrogateescape")
-            headers.append((name, value))
-            by_name.setdefault(name.lower(), []).append(value)
-
-        def values(wanted: str) -> tuple[str, ...]:
-            return tuple(by_name.get(wanted, ()))
-
-        hosts = values("host")
-        peer = flow.client_conn.peername
-        client_ip = peer[0] if peer else None
-        tunnelled_tls = state.tunnel and state.inner_tls
-        return Facts(
-            time_us=now_us(),
-            http_method=request.method,
-            scheme=request.scheme,
-            host=request.host,
-            port=request.port,
-            path=request.path,
-            host_header=hosts[0] if len(hosts) == 1 else ("" if hosts else request.authority or None),
-            sni=flow.client_conn.sni if tunnelled_tls else None,
-            headers=headers,
-            body=request.raw_content or b"",
-            upgrade=bool(values("upgrade")),
-            tls_verified=request.scheme == "https" and not ctx.options.ssl_insecure,
-            client_ip=client_ip,
-            presented=Presented(
-                proxy_authorization=values("proxy-authorization"),
-                connect_proxy_authorization=state.connect_authorization,
-                authorization=values("authorization"),
-                callerid_token=(*state.connect_token, *values("x-callerid-token")),
-                proxy_chain=state.proxy_chain,
-                inner_chain=state.inner_chain,
-                client_ip=client_ip,
-            ),
-        )
-
-    def _strip(self, flow: http.HTTPFlow, names: tuple[str, ...]) -> None:
-        for name in names:
-            flow.request.headers.pop(name, None)
-
-    def _let_go(self, flow: http.HTTPFlow, call: Call, ruling: Ruling) -> None:
-        """Write the judged bytes and, last of all, the secret; then break the seal."""
-        request = flow.request
-        self._strip(flow, ruling.strip)
-        request.trailers = None
-        if ruling.body is None:
-            call.observed = True
-        else:
-            for name in ("transfer-encoding", "content-encoding", "expect", "te", "trailer", "upgrade"):
-                request.headers.pop(name, None)
-            request.raw_content = ruling.body
-            if ruling.body or request.method == "POST":
-                request.headers["content-length"] = str(len(ruling.body))
-            else:
-                request.headers.pop("content-length", None)
-            request.headers["accept-encoding"] = "identity"
-        if ruling.injection is not None:
-            call.injection = ruling.injection
-            apply(ruling.injection, request.headers)
-        call.allowed = True
-        flow.response = None
+        translate.let_go(flow, call, ruling)
 
     async def refuse_fault(self, flow: http.HTTPFlow, reason: Reason, detail: str) -> None:
         """A fault of ours: refused, with a row if one can be written (law 3)."""

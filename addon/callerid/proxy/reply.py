@@ -22,7 +22,7 @@ from callerid.proxy.runtime import Runtime, now_us
 
 logger = logging.getLogger(__name__)
 
-_DROP = ("alt-svc", "proxy-authenticate", "proxy-connection", "trailer")
+_DROP = frozenset((b"alt-svc", b"proxy-authenticate", b"proxy-connection", b"trailer"))
 _LIST_METHODS = frozenset({"tools/list", "prompts/list", "resources/list", "resources/templates/list"})
 
 
@@ -68,16 +68,16 @@ def _unusable(response: http.Response) -> str | None:
 
 
 def _clean_headers(response: http.Response, runtime: Runtime) -> None:
-    for name in _DROP:
-        response.headers.pop(name, None)
-    response.trailers = None
     scrubber = runtime.rooms.store.scrubber
-    fields = response.headers.fields
-    cleaned = [(scrubber.scrub(name)[0], scrubber.scrub(value)[0]) for name, value in fields]
-    if cleaned != list(fields):
-        response.headers = http.Headers([pair for pair in cleaned if b" " not in pair[0]])
+    fields = [field for field in response.headers.fields if field[0].lower() not in _DROP]
+    if scrubber.holds(b"\n".join(part for field in fields for part in field)):
+        cleaned = [(scrubber.scrub(name)[0], scrubber.scrub(value)[0]) for name, value in fields]
+        fields = [field for field in cleaned if b" " not in field[0] and b"[" not in field[0]]
         logger.error("callerid: a server echoed its secret in a header; removed")
-    response.reason = scrubber.scrub_text(response.reason)[0]
+    response.headers.fields = tuple(fields)
+    response.trailers = None
+    if scrubber.holds(response.data.reason):
+        response.reason = ""
 
 
 def _pipeline(flow: http.HTTPFlow, call: Call, runtime: Runtime) -> AnswerPipeline:

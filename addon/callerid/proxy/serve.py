@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import gc
 import logging
 import os
 import resource
@@ -69,6 +70,9 @@ async def _serve(settings: Settings, ready: Callable[[Sequence[tuple[str, int]]]
     _check_listeners(settings)
 
     def announce() -> None:
+        # What is loaded by now stays: the collector need not walk it again and again.
+        gc.collect()
+        gc.freeze()
         ready([(address[0], address[1]) for address in master.addons.get("proxyserver").listen_addrs()])
 
     try:

@@ -1,0 +1,90 @@
+"""Between mitmproxy's flow and plain values: the request as facts, the ruling as header edits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from mitmproxy import ctx, http
+
+from callerid.credentials.inject import apply
+from callerid.identity.authority import Presented
+from callerid.proxy.calls import Call, ClientState
+from callerid.proxy.facts import Facts, Ruling
+from callerid.proxy.runtime import now_us
+
+_REWRITTEN = frozenset(
+    (b"transfer-encoding", b"content-encoding", b"content-length", b"expect", b"te", b"trailer", b"upgrade",
+     b"accept-encoding")
+)  # fmt: skip
+"""Headers of a judged request that we write anew, or that would undo what was judged."""
+
+
+def facts(flow: http.HTTPFlow, state: ClientState) -> Facts:
+    """The request as plain values, with the evidence seen on its connection."""
+    request = flow.request
+    headers = []
+    by_name: dict[str, list[str]] = {}
+    for raw_name, raw_value in request.headers.fields:
+        name = raw_name.decode("utf-8", "surrogateescape")
+        value = raw_value.decode("utf-8", "surrogateescape")
+        headers.append((name, value))
+        by_name.setdefault(name.lower(), []).append(value)
+
+    def values(wanted: str) -> tuple[str, ...]:
+        return tuple(by_name.get(wanted, ()))
+
+    hosts = values("host")
+    peer = flow.client_conn.peername
+    client_ip = peer[0] if peer else None
+    return Facts(
+        time_us=now_us(),
+        http_method=request.method,
+        scheme=request.scheme,
+        host=request.host,
+        port=request.port,
+        path=request.path,
+        host_header=hosts[0] if len(hosts) == 1 else ("" if hosts else request.authority or None),
+        sni=flow.client_conn.sni if state.tunnel and state.inner_tls else None,
+        headers=headers,
+        body=request.raw_content or b"",
+        upgrade="upgrade" in by_name,
+        tls_verified=request.scheme == "https" and not ctx.options.ssl_insecure,
+        client_ip=client_ip,
+        presented=Presented(
+            proxy_authorization=values("proxy-authorization"),
+            connect_proxy_authorization=state.connect_authorization,
+            authorization=values("authorization"),
+            callerid_token=(*state.connect_token, *values("x-callerid-token")),
+            proxy_chain=state.proxy_chain,
+            inner_chain=state.inner_chain,
+            client_ip=client_ip,
+        ),
+    )
+
+
+def strip(request: http.Request, names: Iterable[str]) -> None:
+    """Delete every instance of these headers, whatever their case."""
+    drop = {name.lower().encode("utf-8", "surrogateescape") for name in names}
+    fields = request.headers.fields
+    request.headers.fields = tuple(field for field in fields if field[0].lower() not in drop)
+
+
+def let_go(flow: http.HTTPFlow, call: Call, ruling: Ruling) -> None:
+    """Write the judged bytes and, last of all, the secret; then break the seal."""
+    request = flow.request
+    request.trailers = None
+    strip(request, ruling.strip)
+    if ruling.body is None:
+        call.observed = True
+    else:
+        fields = [field for field in request.headers.fields if field[0].lower() not in _REWRITTEN]
+        fields.append((b"accept-encoding", b"identity"))
+        if ruling.body or request.method == "POST":
+            fields.append((b"content-length", b"%d" % len(ruling.body)))
+        request.headers.fields = tuple(fields)
+        request.raw_content = ruling.body
+    if ruling.injection is not None:
+        call.injection = ruling.injection
+        apply(ruling.injection, request.headers)
+    call.allowed = True
+    flow.response = None
