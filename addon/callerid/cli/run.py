@@ -87,7 +87,7 @@ def run(
     )
 
     def ready(addresses: Sequence[tuple[str, int]]) -> None:
-        places = ", ".join(f"{address}:{number}" for address, number in addresses)
+        places = ", ".join(dict.fromkeys(f"{address}:{number}" for address, number in addresses))
         click.echo(f"callerid: listening on {places}", err=True)
         click.echo(f"callerid: clients trust {settings.home.ca_cert}", err=True)
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mitmproxy import options
+from mitmproxy.proxy import mode_specs
 from mitmproxy.utils import human
 
 from callerid.errors import ConfigError
@@ -82,6 +83,7 @@ def check(opts: options.Options, environ: Mapping[str, str] = os.environ) -> Non
     for name in ENVIRONMENT:
         if environ.get(name):
             wrong.append(f"the environment variable {name} must not be set: TLS keys would be written out")
+    wrong += [problem for mode in opts.mode if (problem := _mode_problem(mode)) is not None]
     limit = _limit(opts)
     if limit is None or limit > 1 << 30:
         wrong.append("option body_size_limit must be set to at most 1g: a body is judged in memory")
@@ -90,6 +92,19 @@ def check(opts: options.Options, environ: Mapping[str, str] = os.environ) -> Non
             "unsafe settings, callerid does not start:\n  " + "\n  ".join(wrong),
             hint="Take these settings away; callerid sets the safe values by itself.",
         )
+
+
+def _mode_problem(text: str) -> str | None:
+    """Why a proxy mode is not served. Only HTTP that names its destination is governed."""
+    try:
+        mode = mode_specs.ProxyMode.parse(text)
+    except ValueError as error:
+        return f"mode {text} is not a mode: {error}"
+    if isinstance(mode, mode_specs.RegularMode):
+        return None
+    if isinstance(mode, mode_specs.ReverseMode) and mode.scheme in ("http", "https"):
+        return None
+    return f"mode {text} is not governed: use regular, or reverse: with an http or https URL"
 
 
 def _limit(opts: options.Options) -> int | None:

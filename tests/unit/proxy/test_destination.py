@@ -62,9 +62,12 @@ def test_another_path_of_a_listed_host_is_unlisted(path: str) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["/%6dcp", "/mcp/../mcp", "//mcp", "/mcp//x", "/./mcp", "/mcp;x=1", "/mcp\\x", "/mcp%2fadmin", "/mcp%2Fadmin",
-     "/mcp%00", "/mcp/%2e%2e/x", "/mcp%5cx", "/mcp%zz", "/mcp%", "/mcp\u017f", "*", "", "mcp", "/MCP", "/Mcp/Admin"],
-)  # fmt: skip
+    [
+        *("/%6dcp", "/mcp/../mcp", "//mcp", "/mcp//x", "/./mcp", "/mcp;x=1", "/mcp\\x", "/mcp%2fadmin"),
+        *("/mcp%2Fadmin", "/mcp%00", "/mcp/%2e%2e/x", "/mcp%5cx", "/mcp%zz", "/mcp%", "/mcp\u017f"),
+        *("*", "", "mcp", "/MCP", "/Mcp/Admin"),
+    ],
+)
 def test_a_path_that_can_be_read_twice_is_refused_on_a_listed_host(path: str) -> None:
     place = locate(path=path)
     assert isinstance(place, Astray)
