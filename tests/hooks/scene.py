@@ -103,7 +103,7 @@ async def _end(master: LeanMaster, running: asyncio.Task[None]) -> None:
         for handler in list(proxyserver.connections.values()):
             if handler.client in handler.transports:
                 handler.close_connection(handler.client)
-        while proxyserver.connections:
+        while proxyserver.connections:  # noqa: ASYNC110  (mitmproxy offers no event for it)
             await asyncio.sleep(0.01)
         master.shutdown()
         await running

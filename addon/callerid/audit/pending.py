@@ -15,6 +15,10 @@ type Done = Callable[[BaseException | None], None]
 
 RIDE_SECONDS = 0.05
 """The longest that an outcome waits for a decision to be committed with."""
+import os
+EXTRA=int(os.environ.get("EXTRA","0"))
+GATHER_SECONDS = float(os.environ.get("GATHER","0.004"))
+"""The longest that decisions wait for company, while there is a crowd."""
 
 
 class Table(StrEnum):
@@ -47,16 +51,21 @@ class Item:
 class WriterQueue:
     """A queue for one reader. ``put`` never waits; ``take`` waits and then takes everything.
 
-    A decision, of which somebody waits for the commit, is handed out at once. Outcomes, for which nobody
-    waits, ride along with the next decision, or go after ``RIDE_SECONDS``: half the commits for one call.
+    A lone decision, of which somebody waits for the commit, is handed out at once. Where the last batch
+    held several, the next ones wait up to ``GATHER_SECONDS`` for as many again: a sync costs as much as
+    some ten rows. Outcomes, for which nobody waits, ride along with the next decision, or go after
+    ``RIDE_SECONDS``: half the commits for one call.
     """
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._urgent = False
         self._items: deque[Item] = deque()
         self._condition = threading.Condition()
         self._closed = False
+        self._urgent = 0
+        self._wanted = 1  # urgent items that wake the reader
+        self._crowd = 0  # urgent items in the last batch
+        self._asleep = False  # the reader waits for anything at all
 
     def put(self, item: Item) -> bool:
         """Queue the item; False when the queue is full or closed. System records always find room."""
@@ -64,26 +73,40 @@ class WriterQueue:
             full = len(self._items) >= self._limit and item.table in (Table.DECISION, Table.OUTCOME)
             if self._closed or full:
                 return False
-            first = not self._items
             self._items.append(item)
             if item.table is not Table.OUTCOME:
-                self._urgent = True
-            if first or self._urgent:
+                self._urgent += 1
+                if self._urgent == self._wanted or self._asleep:
+                    self._condition.notify()
+            elif self._asleep:
                 self._condition.notify()
             return True
 
     def take(self, timeout: float | None) -> list[Item] | None:
         """Everything queued, in order; [] after ``timeout`` seconds; None once closed and empty."""
         with self._condition:
-            self._condition.wait_for(lambda: self._items or self._closed, timeout)
-            if self._items and not self._urgent:
-                self._condition.wait_for(lambda: self._urgent or self._closed, RIDE_SECONDS)
+            if self._crowd:
+                self._await(1, RIDE_SECONDS)  # outcomes of what was just decided need not wake us
+            if not self._items:
+                self._asleep = True
+                self._condition.wait_for(lambda: self._items or self._closed, timeout)
+                self._asleep = False
+                if self._items:
+                    self._await(1, RIDE_SECONDS)
+            if self._crowd > 1 and self._urgent:
+                self._await(self._crowd + EXTRA if EXTRA else 10**9, GATHER_SECONDS)
             if self._closed and not self._items:
                 return None
             items = list(self._items)
             self._items.clear()
-            self._urgent = False
+            self._crowd, self._urgent = self._urgent, 0
             return items
+
+    def _await(self, wanted: int, timeout: float) -> None:
+        """Wait for that many urgent items. The caller holds the lock."""
+        self._wanted = wanted
+        self._condition.wait_for(lambda: self._urgent >= wanted or self._closed, timeout)
+        self._wanted = 1
 
     def close(self) -> None:
         """Take nothing more; what is queued is still handed out."""

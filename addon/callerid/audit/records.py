@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from functools import lru_cache
+from operator import attrgetter
 from typing import Any
 
 from callerid.audit.inert import encodable, inert
-from callerid.audit.redact import Scrub, is_plain, redact, redact_text
+from callerid.audit.redact import Scrub, draft_json, is_clean, redact, redact_text
 from callerid.errors import StoreError
 from callerid.model import DecisionRecord, Evidence, OutcomeRecord
 
@@ -83,8 +83,12 @@ _CLAIM_LIMITS: Mapping[str, int] = {
     "trace_id": 128,
 }
 """Columns whose text a caller chooses, with the characters kept of each. All of it is redacted."""
+_LIMITS = tuple(_CLAIM_LIMITS.values())
+_claims_of = attrgetter(*_CLAIM_LIMITS)
+_LEAST_LIMIT = min(_LIMITS)
 _FACT_LIMIT = 1024
 _INTEGER = (1 << 63) - 1
+_EVIDENCE_KEPT = 4096
 
 
 class AuditError(StoreError):
@@ -99,28 +103,130 @@ def decision_row(record: DecisionRecord, scrub: Scrub) -> Row:
             fault only: the text of the fault could hold what the caller sent.
     """
     try:
-        arguments, redactions = None, 0
-        if record.arguments is not None:
-            arguments, redactions = redact(record.arguments, scrub=scrub)
-        special: Mapping[str, str | int | None] = {
-            "principal": _fact(record.principal) if record.principal is not None else ANONYMOUS,
-            "actors": _json([_fact(actor) for actor in record.actors]) if record.actors else "[]",
-            "evidence": _evidence(record.evidence),
-            "arguments": arguments,
-            "redactions": redactions,
-        }
-        plain = _claims_are_plain(record, scrub)
-        return tuple(
-            special[name] if name in special else _cell(name, getattr(record, name), scrub, plain)
-            for name in DECISION_COLUMNS
-        )
+        return _decision_row(record, scrub)
     except Exception as error:
         raise _unstorable("decision", record.event_id, error) from None
 
 
-@lru_cache(maxsize=4096)
+def _decision_row(record: DecisionRecord, scrub: Scrub) -> Row:
+    """Column by column on purpose: it runs for every call, and a loop over names costs three times that."""
+    claims: tuple[str | None, ...] = _claims_of(record)
+    arguments, redactions = None, 0
+    draft = ("", "") if record.arguments is None else draft_json(record.arguments)
+    if (
+        draft is not None
+        and _fit(claims)
+        and is_clean("\n".join((*filter(None, claims), draft[1])), scrub=scrub)
+    ):
+        arguments = draft[0] or None
+    else:
+        claims = _hidden(claims, scrub)
+        if record.arguments is not None:
+            arguments, redactions = redact(record.arguments, scrub=scrub)
+    (
+        method,
+        server,
+        upstream,
+        claimed,
+        client,
+        agent_text,
+        tool,
+        target,
+        detail,
+        protocol,
+        session,
+        rpc,
+        trace,
+    ) = claims
+    event_id, issuer, agent, assurance, credential, client_ip, rule, would, policy, injected, principal = (
+        _facts(
+            (
+                record.event_id,
+                record.issuer,
+                record.agent,
+                record.assurance,
+                record.credential_id,
+                record.client_ip,
+                record.rule,
+                record.would_rule,
+                record.policy,
+                record.injected,
+                record.principal if record.principal is not None else ANONYMOUS,
+            )
+        )
+    )
+    return (
+        event_id,
+        _number(record.time_us),
+        str(record.verdict),
+        str(record.reason),
+        method,
+        server,
+        upstream,
+        principal,
+        issuer,
+        agent,
+        _json([_fact(actor) for actor in record.actors]) if record.actors else "[]",
+        _evidence(record.evidence),
+        assurance,
+        credential,
+        claimed,
+        client_ip,
+        client,
+        agent_text,
+        tool,
+        target,
+        arguments,
+        redactions,
+        rule,
+        would,
+        policy,
+        injected,
+        detail,
+        _number(record.request_bytes),
+        protocol,
+        session,
+        rpc,
+        _number(record.batch_index),
+        trace,
+    )
+
+
+def _fit(claims: tuple[str | None, ...]) -> bool:
+    """True if nothing that the caller chose has to be escaped or cut; whether to hide it is not asked."""
+    joined = "".join(filter(None, claims))
+    if inert(joined) != joined:
+        return False
+    return len(joined) <= _LEAST_LIMIT or all(
+        text is None or len(text) <= limit for text, limit in zip(claims, _LIMITS, strict=True)
+    )
+
+
+def _hidden(claims: tuple[str | None, ...], scrub: Scrub) -> tuple[str | None, ...]:
+    """What the caller chose, in the order of _CLAIM_LIMITS: each redacted, inert and bounded."""
+    return tuple(
+        None if text is None else redact_text(text, scrub=scrub, limit=limit)
+        for text, limit in zip(claims, _LIMITS, strict=True)
+    )
+
+
+def _facts(texts: tuple[str | None, ...]) -> tuple[str | None, ...]:
+    """Each as ``_fact`` has it; nearly always one look finds nothing to do."""
+    joined = "".join(filter(None, texts))
+    if len(joined) <= _FACT_LIMIT and joined.isascii() and joined.isprintable():
+        return texts
+    return tuple(None if text is None else _fact(text) for text in texts)
+
+
+_written: dict[int, tuple[tuple[Evidence, ...], str]] = {}
+"""Evidence as JSON, by identity: the verified evidence of one caller is one object for many calls."""
+
+
 def _evidence(pieces: tuple[Evidence, ...]) -> str:
-    return _json(
+    known = _written.get(id(pieces))
+    if known is not None and known[0] is pieces:
+        return known[1]
+    text = _json(
         [
             {
                 "kind": str(piece.kind),
@@ -130,6 +236,10 @@ def _evidence(pieces: tuple[Evidence, ...]) -> str:
             for piece in pieces
         ]
     )
+    if len(_written) >= _EVIDENCE_KEPT:
+        _written.clear()
+    _written[id(pieces)] = (pieces, text)
+    return text
 
 
 def outcome_row(record: OutcomeRecord, scrub: Scrub) -> Row:
@@ -139,7 +249,17 @@ def outcome_row(record: OutcomeRecord, scrub: Scrub) -> Row:
         AuditError: the record cannot be serialised.
     """
     try:
-        return tuple(_cell(name, getattr(record, name), scrub, False) for name in OUTCOME_COLUMNS)
+        detail = record.detail
+        return (
+            _fact(record.event_id),
+            _number(record.time_us),
+            str(record.outcome),
+            _number(record.http_status),
+            _number(record.rpc_code),
+            _number(record.duration_us),
+            _number(record.response_bytes),
+            None if detail is None else redact_text(detail, scrub=scrub, limit=_CLAIM_LIMITS["detail"]),
+        )
     except Exception as error:
         raise _unstorable("outcome", record.event_id, error) from None
 
@@ -173,28 +293,11 @@ def event_row(kind: str, time_us: int, detail: Mapping[str, Any], after_seq: int
         raise _unstorable("event", kind, error) from None
 
 
-def _claims_are_plain(record: DecisionRecord, scrub: Scrub) -> bool:
-    """One look at all that the caller chose: True if none of it has to be redacted, escaped or cut."""
-    texts = []
-    for name, limit in _CLAIM_LIMITS.items():
-        value = getattr(record, name)
-        if value is not None:
-            if type(value) is not str or len(value) > limit:
-                return False
-            texts.append(value)
-    return is_plain("\n".join(texts), scrub=scrub)
-
-
-def _cell(name: str, value: Any, scrub: Scrub, plain: bool) -> str | int | None:
-    if value is None:
-        return None
-    if isinstance(value, int):
-        return max(-_INTEGER, min(_INTEGER, value))
-    text = str(value)
-    limit = _CLAIM_LIMITS.get(name)
-    if plain and limit is not None:
-        return text
-    return _fact(text) if limit is None else redact_text(text, scrub=scrub, limit=limit)
+def _number(value: int | None) -> int | None:
+    """An integer that the database can hold. What is no integer at all the database refuses."""
+    if not isinstance(value, int) or 0 <= value <= _INTEGER:
+        return value
+    return max(-_INTEGER, min(_INTEGER, value))
 
 
 def _fact(text: str) -> str:

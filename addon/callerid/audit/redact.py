@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -32,9 +32,8 @@ _RESERVE = 8 * 1024
 """Room inside JSON_LIMIT for the notes and brackets that close a cut document."""
 _INTEGER_BITS = 256
 _SMALL = 1 << 63
-_PLAIN = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+_PLAIN = json.JSONEncoder(ensure_ascii=False, check_circular=False, separators=(",", ":"), allow_nan=False)
 _NAMING_MEMBERS = ("name", "key", "header", "field", "variable")
-_NAMING_MEMBERS_SET = frozenset(_NAMING_MEMBERS)
 _VALUE_MEMBERS = frozenset({"value", "val", "content", "contents", "default", "values"})
 
 
@@ -48,91 +47,104 @@ def redact(arguments: Mapping[str, Any], *, scrub: Scrub) -> tuple[str, int]:
     Returns:
         JSON text, always a valid object and at most JSON_LIMIT bytes, and how many parts were redacted.
     """
-    plain = _plain(arguments, scrub)
-    if plain is not None:
-        return plain, 0
+    draft = draft_json(arguments)
+    if draft is not None and is_clean(draft[1], scrub=scrub):
+        return draft[0], 0
     document = _Document(scrub)
     document.mapping(arguments, 0)
     return "".join(document.pieces), document.hits
 
 
-def _plain(arguments: Mapping[str, Any], scrub: Scrub) -> str | None:
-    """The arguments as they are, if one look at all of their text finds nothing to hide or to cut.
+def draft_json(arguments: Mapping[str, Any]) -> tuple[str, str] | None:
+    """The arguments as they are, and the text to look at: stored like this only if that is clean.
 
-    Nearly every call ends here, at a tenth of the cost. In doubt the answer is None, and the document
-    is written piece by piece. Joining with NUL hides no match: no shape can need a neighbour.
+    Nearly every call ends so, at a tenth of the cost: one look at all text of the row, instead of one for
+    each string. In doubt the answer is None, and the document is written piece by piece.
     """
-    texts: list[str] = []
-    if not _gather(arguments, texts):
+    members = arguments if type(arguments) is dict else dict(arguments)
+    try:
+        text = _PLAIN.encode(members)
+    except (TypeError, ValueError, RecursionError):
         return None
-    joined = "\0".join(texts)
-    if len(joined) > JSON_LIMIT // 4 or encodable(joined) != joined or scrub(joined) != joined:
+    if len(text) > JSON_LIMIT // 4 or not _harmless(members, DEPTH_LIMIT // 2):
         return None
-    if finds_shape(joined):
+    if encodable(text) != text or inert_json(text) != text:
         return None
-    text = _PLAIN.encode(dict(arguments))
-    return text if len(text) <= JSON_LIMIT // 4 and inert_json(text) == text else None
+    if "\\" not in text and len(text) <= STRING_LIMIT // 4:
+        return text, text
+    # Escapes could hide a shape from a look at the JSON text. Joining with NUL cannot: no shape needs a
+    # neighbour.
+    strings = list(_strings(members))
+    if any(len(string) > STRING_LIMIT // 4 for string in strings):
+        return None
+    return text, "\0".join(strings)
 
 
-def _gather(arguments: Mapping[str, Any], texts: list[str]) -> bool:
-    """Collect every string and member name; False if anything needs the careful way."""
-    level: list[Any] = [dict(arguments)]
-    for _depth in range(DEPTH_LIMIT // 2):
-        deeper: list[Any] = []
-        for value in level:
-            kind = type(value)
-            if kind is dict:
-                names = tuple(value)
-                if not _harmless_names(names) or (_announcing_names(names) and _named_secret(value)):
-                    return False
-                texts += value
-                members: Iterable[Any] = value.values()
-            elif any(_announces_secret(item, len(value)) for item in value if type(item) is str):
+def is_clean(text: str, *, scrub: Scrub) -> bool:
+    """True if nothing in this text has to be hidden. In doubt false.
+
+    Where texts were joined by a line feed, a shape that reaches across it only causes doubt.
+    """
+    return not finds_shape(text) and scrub(text) == text
+
+
+def _strings(value: Any) -> Iterator[str]:
+    """Every string and member name in a JSON value, in order."""
+    if type(value) is str:
+        yield value
+    elif type(value) is dict:
+        for name, member in value.items():
+            yield name
+            yield from _strings(member)
+    elif type(value) is list:
+        for item in value:
+            yield from _strings(item)
+
+
+def _harmless(members: dict[str, Any], depth: int) -> bool:
+    """True if no name in here says that a value is a secret, and all values are plain. In doubt false."""
+    announcing = _announcing(tuple(members))
+    if announcing is None:
+        return False
+    for name in announcing:
+        said = members[name]
+        if type(said) is str and (len(said) > _NAME_LIMIT or names_a_secret(said)):
+            return False
+    return _plain_values(members.values(), depth)
+
+
+def _plain_values(values: Iterable[Any], depth: int) -> bool:
+    for value in values:
+        kind = type(value)
+        if kind is str or value is None or kind is bool:
+            continue
+        if kind is dict:
+            if depth <= 0 or not _harmless(value, depth - 1):
                 return False
-            else:
-                members = value
-            for member in members:
-                kind = type(member)
-                if kind is str:
-                    if len(member) > STRING_LIMIT // 4:
-                        return False
-                    texts.append(member)
-                elif kind is dict or kind is list:
-                    deeper.append(member)
-                elif not (
-                    member is None or kind is bool or (kind is int and -_SMALL < member < _SMALL)
-                ) and not (kind is float and math.isfinite(member)):
-                    return False
-        if not deeper:
-            return True
-        level = deeper
-    return False
+        elif kind is list:
+            if depth <= 0 or any(_announces_secret(item, len(value)) for item in value):
+                return False
+            if not _plain_values(value, depth - 1):
+                return False
+        elif kind is int:
+            if not -_SMALL < value < _SMALL:
+                return False
+        elif kind is not float or not math.isfinite(value):
+            return False
+    return True
 
 
-@lru_cache(maxsize=4096)
-def _harmless_names(names: tuple[Any, ...]) -> bool:
-    """Member names of one object, none of which names a secret."""
-    return not any(type(name) is not str or len(name) > _NAME_LIMIT or names_a_secret(name) for name in names)
-
-
-@lru_cache(maxsize=4096)
-def _announcing_names(names: tuple[Any, ...]) -> bool:
-    """Member names among which one could say that its neighbour's value is a secret."""
-    return not _NAMING_MEMBERS_SET.isdisjoint(names)
+@lru_cache(maxsize=1024)
+def _announcing(names: tuple[Any, ...]) -> tuple[str, ...] | None:
+    """Of one object's member names those that may say what its value is; None if one names a secret."""
+    if any(type(name) is not str or len(name) > _NAME_LIMIT or names_a_secret(name) for name in names):
+        return None
+    return tuple(name for name in names if name in _NAMING_MEMBERS)
 
 
 def redact_text(text: str, *, scrub: Scrub, limit: int) -> str:
     """One line of caller text for a column: redacted, inert, cut at ``limit`` characters with a note."""
     return _cut(inert(_hide(text, scrub, limit)[0]), limit, text)
-
-
-def is_plain(lines: str, *, scrub: Scrub) -> bool:
-    """True if nothing in these lines has to be hidden or escaped. In doubt false.
-
-    A line feed between two texts parts them: a shape that would reach across it only causes doubt.
-    """
-    bare = lines.replace("\n", "")
-    return inert(bare) == bare and scrub(lines) == lines and not finds_shape(lines)
 
 
 def _hide(text: str, scrub: Scrub, limit: int) -> tuple[str, int]:

@@ -55,22 +55,30 @@ _LAST_WORDS = frozenset(
 )
 """A name whose last word is one of these holds a secret: ``user_pin`` does, ``pinned`` does not."""
 
+_REMEMBERED_NAME = 256
 _WHOLE_NAMES = frozenset(
     {"tokens", "sessionid", "sessiontoken", "pincode", "otpcode", "mfacode", "cardnumber"}
 )
 
 
-@lru_cache(maxsize=4096)
 def names_a_secret(name: str) -> bool:
     """Whether a member of this name holds a secret; case and separators do not matter.
 
     The name is compared after NFKC and case folding, so full-width letters do not hide it.
     """
+    return _known_name(name) if len(name) <= _REMEMBERED_NAME else _judge_name(name)
+
+
+def _judge_name(name: str) -> bool:
     folded = unicodedata.normalize("NFKC", name)
     squeezed = "".join(char for char in folded.casefold() if char.isalnum())
     if any(stem in squeezed for stem in _STEMS):
         return True
     return squeezed in _WHOLE_NAMES or squeezed in _LAST_WORDS or _last_word(folded) in _LAST_WORDS
+
+
+_known_name = lru_cache(maxsize=4096)(_judge_name)
+"""For short names only: callers choose them, and must not choose how much is remembered."""
 
 
 def _last_word(name: str) -> str:
@@ -124,12 +132,16 @@ _ALTERNATIVES = (
     r"(?:\\?\"(?:[^\"\\]|\\[^\"])*|'[^']*|[^\s\"',;&\\}]+)",
 )
 _SHAPES = re2.compile("|".join(_ALTERNATIVES))
+_QUICK = re2.Options()
+_QUICK.never_capture = True
+_ANY_SHAPE = re2.compile("|".join(_ALTERNATIVES).encode(), _QUICK)
+"""The same language, asked only whether it is there."""
 _KEPT_BEFORE = ("url", "url_token", "bearer", "basic", "name", "option", "assigned")
 
 
 def finds_shape(text: str) -> bool:
     """Whether anything in ``text`` may look like a credential; true in doubt."""
-    return _SHAPES.search(text) is not None
+    return _ANY_SHAPE.search(text.encode("utf-8", "surrogatepass")) is not None
 
 
 def hide_shapes(text: str) -> tuple[str, int]:

@@ -5,18 +5,20 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 
 from callerid.audit.pending import Item, Table
-from callerid.audit.records import DECISION_COLUMNS, OUTCOME_COLUMNS
+from callerid.audit.records import DECISION_COLUMNS, OUTCOME_COLUMNS, Row
 from callerid.audit.schema import connect, open_database, store_error
 from callerid.errors import StoreError
 
 type Errors = Sequence[StoreError | None]
 
 
-def _insert(table: str, columns: Sequence[str]) -> str:
-    return f"INSERT INTO {table}({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})"  # noqa: S608
+def _insert(table: str, columns: Sequence[str], rows: int = 1) -> str:
+    row = f"({', '.join('?' * len(columns))})"
+    return f"INSERT INTO {table}({', '.join(columns)}) VALUES {', '.join([row] * rows)}"  # noqa: S608
 
 
 _INSERTS = {
@@ -27,6 +29,13 @@ _INSERTS = {
     Table.DECISION: _insert("decision", DECISION_COLUMNS),
     Table.OUTCOME: _insert("outcome", OUTCOME_COLUMNS),
 }
+_CHUNKS = (16, 8, 4, 2, 1)
+_MANY = {
+    table: tuple((size, _insert(table.value, columns, size)) for size in _CHUNKS)
+    for table, columns in ((Table.DECISION, DECISION_COLUMNS), (Table.OUTCOME, OUTCOME_COLUMNS))
+}
+"""One statement for several rows: each call into SQLite gives up the interpreter lock and waits for it
+again, which on a busy proxy costs more than the row."""
 
 _ROW_ERRORS = (
     sqlite3.IntegrityError,
@@ -83,6 +92,9 @@ class Store:
             if not _passes_by_itself(error):
                 self._drop()
             raise store_error(self.path, error) from error
+        except BaseException:
+            self._drop()  # a fault of ours may have left a transaction open; the next commit begins anew
+            raise
 
     def close(self) -> None:
         """Fold the WAL into the database and close; what is committed is safe without it."""
@@ -98,7 +110,9 @@ class Store:
         with _Transaction(connection):
             for table in Table:
                 rows = [item.row for item in batch if item.table is table]
-                if rows:
+                if rows and table in _MANY:
+                    _insert_many(connection, table, rows)
+                elif rows:
                     connection.executemany(_INSERTS[table], rows)
         return [None] * len(batch)
 
@@ -147,6 +161,15 @@ class _Transaction:
         finally:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
+
+
+def _insert_many(connection: sqlite3.Connection, table: Table, rows: Sequence[Row]) -> None:
+    """All rows in as few statements as their number allows, in order."""
+    at = 0
+    for size, statement in _MANY[table]:
+        while len(rows) - at >= size:
+            connection.execute(statement, tuple(chain.from_iterable(rows[at : at + size])))
+            at += size
 
 
 def _try_row(connection: sqlite3.Connection, item: Item) -> StoreError | None:

@@ -56,13 +56,22 @@ class Presented:
 
     def digest(self) -> bytes:
         """SHA-256 over everything presented, unambiguously; what was presented cannot be read from it."""
-        parts: list[bytes] = []
-        for _, values in self.headers():
-            parts.append(b"%d" % len(values))
-            parts += [value.encode("utf-8", "surrogateescape") for value in values]
+        parts: list[str] = []
+        for values in (
+            self.connect_proxy_authorization,
+            self.proxy_authorization,
+            self.callerid_token,
+            self.authorization,
+        ):
+            parts.append(f"{len(values)};")
+            for value in values:
+                parts.append(f"{len(value)}:{value}")
+        made = hashlib.sha256("".join(parts).encode("utf-8", "surrogateescape"))
         for chain in (self.proxy_chain, self.inner_chain):
-            parts += [b"%d" % len(chain), *chain]
-        return hashlib.sha256(b"".join(b"%d:%s" % (len(part), part) for part in parts)).digest()
+            made.update(b"%d;" % len(chain))
+            for certificate in chain:
+                made.update(b"%d:%s" % (len(certificate), certificate))
+        return made.digest()
 
 
 class Authority:

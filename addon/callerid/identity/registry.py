@@ -8,6 +8,7 @@ Every fault is a StoreError; it is never taken for "not revoked".
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -322,7 +323,7 @@ def _unusable(path: Path, error: Exception) -> StoreError:
 
 def _inode(path: Path) -> tuple[int, int]:
     try:
-        info = path.stat()
+        info = os.stat(path)
     except OSError as error:
         raise StoreError(f"the registry {path} is gone: {error.strerror or error}", hint=_HINT) from error
     return info.st_dev, info.st_ino
@@ -362,6 +363,9 @@ def _connect(path: Path, *, create: bool) -> sqlite3.Connection:
 def _prepare(connection: sqlite3.Connection, path: Path, *, create: bool) -> None:
     """Check the kind and version of the file before anything in it is changed; fill an empty one."""
     connection.execute("PRAGMA trusted_schema = OFF")
+    damage = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+    if damage != "ok":
+        raise StoreError(f"the registry {path} is damaged", hint=_HINT)
     if not _is_ours(connection, path):
         if not create:  # an empty file in the place of a registry has lost its blocked subjects
             raise StoreError(f"the registry {path} was replaced by an empty file", hint=_HINT)

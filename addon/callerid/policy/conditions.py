@@ -66,16 +66,24 @@ class Condition:
 
 def kleene_all(answers: Sequence[Tri]) -> Tri:
     """False if any is false; else unknown if any is unknown; else true."""
-    if any(answer is False for answer in answers):
-        return False
-    return None if any(answer is None for answer in answers) else True
+    whole: Tri = True
+    for answer in answers:
+        if answer is False:
+            return False
+        if answer is None:
+            whole = None
+    return whole
 
 
 def kleene_any(answers: Sequence[Tri]) -> Tri:
     """True if any is true; else unknown if any is unknown; else false."""
-    if any(answer is True for answer in answers):
-        return True
-    return None if any(answer is None for answer in answers) else False
+    whole: Tri = False
+    for answer in answers:
+        if answer is True:
+            return True
+        if answer is None:
+            whole = None
+    return whole
 
 
 def steps(key: str) -> tuple[str, ...]:

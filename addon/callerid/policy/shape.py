@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from difflib import get_close_matches
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -90,7 +91,8 @@ def _tell(doc: Document, report: Report, fault: dict[str, Any], model: type[Base
         report.at(doc.file, doc.lines, doc.place(where), _in_rule(doc, where) + message, hint)
         return
     if kind in ("union_tag_invalid", "union_tag_not_found"):
-        _tag(doc, report, where, context)
+        members = fault["input"] if isinstance(fault["input"], dict) else {}
+        _tag(doc, report, where, {**context, "members": tuple(members)})
         return
     if kind in _EXPECTED:
         message = f"should be {_EXPECTED[kind]}, not {type_name(fault['input'])}"
@@ -174,6 +176,12 @@ def _tag(doc: Document, report: Report, where: Where, context: dict[str, Any]) -
     tag = context.get("tag")
     at = (*where, name)
     if tag is None:
+        members = context.get("members")
+        near = get_close_matches(name, [str(key) for key in members], n=1) if members else []
+        if near:
+            fault = f"{_in_rule(doc, where)}unknown key {show_in(doc.file, near[0])}"
+            report.add(doc, (*where, near[0]), fault, did_you_mean(near[0], [name]), of_key=True)
+            return
         report.add(doc, where, f"{_in_rule(doc, where)}'{name}' is missing", _missing_hint(name))
         return
     if tag in NOT_YET.get(doc.file, ()):

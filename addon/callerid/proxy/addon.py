@@ -30,7 +30,7 @@ from callerid.model import (
     Reason,
     Verdict,
 )
-from callerid.proxy import harden, reply, shut, translate
+from callerid.proxy import harden, lastwords, reply, shut, translate
 from callerid.proxy import tls as edge
 from callerid.proxy.calls import Call, Memory
 from callerid.proxy.destination import normal_host
@@ -54,6 +54,7 @@ class CalleridAddon:
         self.runtime: Runtime
         self.upstream_ca: Path | None = None
         self._opened = False
+        lastwords.install()
 
     # -- lifecycle -----------------------------------------------------------------------------
 
@@ -114,9 +115,12 @@ class CalleridAddon:
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self.runtime.ask_reload)
 
     def done(self) -> None:
-        """Drain and close."""
-        if self._opened:
-            self.runtime.close()
+        """Say of the streams that are still open that we cut them, then drain and close."""
+        if not self._opened:
+            return
+        for flow, call in list(self.memory.streams.items()):
+            reply.finish(flow, call, self.runtime, ended=Outcome.CUT, detail="callerid was stopped")
+        self.runtime.close()
 
     # -- connections ---------------------------------------------------------------------------
 
@@ -286,15 +290,15 @@ class CalleridAddon:
         known = call.records[0] if call is not None else None
         caller: Caller | None = call.caller if call is not None else None
         peer = flow.client_conn.peername
-        port = flow.request.port
+        host, port = translate.dialled(flow)
         return DecisionRecord(
             event_id=new_id(),
             time_us=now_us(),
             verdict=Verdict.ERROR if reason in FAULTS else Verdict.DENY,
             reason=reason,
             method=known.method if known else f"http/{flow.request.method}",
-            server=known.server if known else f"{flow.request.host}:{port}",
-            upstream=known.upstream if known else f"{flow.request.host}:{port}",
+            server=known.server if known else f"{host}:{port}",
+            upstream=known.upstream if known else f"{host}:{port}",
             principal=caller.principal.subject if caller else None,
             issuer=caller.principal.issuer if caller else None,
             agent=caller.agent if caller else None,
@@ -346,12 +350,15 @@ class CalleridAddon:
         text = flow.error.msg if flow.error else ""
         if call is not None and call.allowed:
             reply.take_back(flow, call)
-            reply.finish(flow, call, self.runtime, ended=_how_it_ended(text), detail=text[:200])
+            # mitmproxy quotes what it could not read; scrubbed before it is cut, or a part would stay
+            words = self.runtime.rooms.store.scrubber.scrub_text(text)[0]
+            reply.finish(flow, call, self.runtime, ended=_how_it_ended(text), detail=words[:200])
+            lastwords.leave(flow.client_conn, reply.unanswered(call))
         elif call is None and flow.request.method != "CONNECT" and self._concerns_us(flow):
             await self.refuse_unread(flow, text)
 
     def _concerns_us(self, flow: http.HTTPFlow) -> bool:
-        return self._opened and self.runtime.rooms.servers.is_listed(flow.request.host, flow.request.port)
+        return self._opened and self.runtime.rooms.servers.is_listed(*translate.dialled(flow))
 
     async def refuse_unread(self, flow: http.HTTPFlow, text: str) -> None:
         """mitmproxy refused the request before it could be judged: too large, malformed, or given up."""

@@ -30,6 +30,8 @@ def ensure(home: Home, *, now: datetime) -> x509.Certificate:
         _private(home.ca)
         store = certs.CertStore.from_store(home.ca, "mitmproxy", KEY_BITS)
         certificate = store.default_ca.to_cryptography()
+        if certificate.public_key() != store.default_privatekey.public_key():
+            raise ValueError("the certificate in mitmproxy-ca.pem is not of the key in it")
     except (OSError, ValueError, TypeError) as error:
         raise StoreError(
             f"the CA in {home.ca} cannot be read: {error}",

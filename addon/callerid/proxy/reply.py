@@ -39,15 +39,19 @@ def open_answer(flow: http.HTTPFlow, call: Call, runtime: Runtime) -> None:
     problem = _unusable(response)
     if problem is not None:
         call.refusal, call.detail = Outcome.RESPONSE_REFUSED, problem
+        abort(flow)  # its body may never end, and the caller is not to wait for it
         return
     if call.injection is not None and response.status_code in (401, 403):
         # Passed on, an SDK would start a personal OAuth login around the shared credential.
         call.refusal = Outcome.UPSTREAM_REFUSED_CREDENTIAL
         call.detail = f"the server answered {response.status_code} to the injected credential"
         logger.error("callerid: server %s refuses its shared credential", call.server and call.server.id)
+        abort(flow)
         return
     _clean_headers(response, runtime)
     call.pipeline = _pipeline(flow, call, runtime)
+    if any(message.method in _LIST_METHODS for message in call.messages):
+        _private(response)
     if response.headers.get("content-type", "").split(";")[0].strip().lower() == "text/event-stream":
         _stream(flow, call, runtime)
 
@@ -201,8 +205,6 @@ def close_answer(flow: http.HTTPFlow, call: Call, runtime: Runtime) -> None:
                 response.headers["content-length"] = str(len(body))
         if call.pipeline is not None and call.pipeline.hits:
             logger.error("callerid: a server echoed its secret in an answer; removed")
-        if any(message.method in _LIST_METHODS for message in call.messages):
-            _private(response)
     finish(flow, call, runtime)
 
 
@@ -215,12 +217,16 @@ def _private(response: http.Response) -> None:
 
 
 def _replace(flow: http.HTTPFlow, call: Call) -> None:
+    flow.response = unanswered(call)
+
+
+def unanswered(call: Call) -> http.Response:
+    """The 502 for a call whose answer is not given out, or never came."""
     event_id = call.records[0].event_id
     if call.refusal is Outcome.UPSTREAM_REFUSED_CREDENTIAL:
-        answer = answers.upstream_refused_credential(call.first_rpc_id, event_id)
-    else:
-        answer = answers.upstream_unusable(call.first_rpc_id, event_id, call.detail or "unusable answer")
-    flow.response = to_response(answer)
+        return to_response(answers.upstream_refused_credential(call.first_rpc_id, event_id))
+    detail = call.detail or "the connection to the server ended before there was a whole one"
+    return to_response(answers.upstream_unusable(call.first_rpc_id, event_id, detail))
 
 
 def to_response(answer: answers.Answer) -> http.Response:
@@ -253,6 +259,7 @@ def finish(
         if message.rpc_id is not None and message.type is MessageType.REQUEST:
             signal = call.settled.get((type(message.rpc_id), message.rpc_id))
         outcome = call.refusal or (signal[0] if signal else ended or _from_status(status, message.type))
+        why = call.detail or (None if signal else detail)
         runtime.outcome(
             OutcomeRecord(
                 event_id=record.event_id,
@@ -262,7 +269,7 @@ def finish(
                 rpc_code=signal[1] if signal else None,
                 duration_us=time_us - record.time_us,
                 response_bytes=call.response_bytes,
-                detail=detail or call.detail,
+                detail=why,
             )
         )
 

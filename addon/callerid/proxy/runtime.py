@@ -129,7 +129,8 @@ class Runtime:
             StoreError: they are not, or not within ``RECORD_TIMEOUT`` seconds.
         """
         waiting = len(records)
-        settled = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        settled: asyncio.Future[None] = loop.create_future()
 
         def done(error: BaseException | None) -> None:
             nonlocal waiting
@@ -141,13 +142,19 @@ class Runtime:
             elif waiting == 0:
                 settled.set_result(None)
 
+        def expire() -> None:
+            if not settled.done():
+                settled.set_exception(
+                    StoreError(f"the audit row was not durable within {RECORD_TIMEOUT:g} s")
+                )
+
         for record in records:
             self.writer.decide(record, done)
+        alarm = loop.call_later(RECORD_TIMEOUT, expire)
         try:
-            async with asyncio.timeout(RECORD_TIMEOUT):
-                await settled
-        except TimeoutError:
-            raise StoreError(f"the audit row was not durable within {RECORD_TIMEOUT:g} s") from None
+            await settled
+        finally:
+            alarm.cancel()
 
     def outcome(self, record: OutcomeRecord) -> None:
         """Append how a call ended. Losing it is visible (``unknown``) and never holds anybody up."""

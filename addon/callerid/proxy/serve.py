@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import certifi
+from cryptography import x509
 from mitmproxy import exceptions, options
 from mitmproxy.proxy import mode_specs
 
@@ -129,11 +130,13 @@ def _trust(settings: Settings) -> str | None:
         return None
     try:
         extra = settings.upstream_ca.read_bytes()
-        if b"-----BEGIN CERTIFICATE-----" not in extra:
+        try:
+            x509.load_pem_x509_certificates(extra)
+        except ValueError as error:
             raise ConfigError(
-                f"{settings.upstream_ca} holds no PEM certificate",
+                f"{settings.upstream_ca} holds no sound PEM certificates",
                 hint="--upstream-ca wants the root certificates of your servers in PEM form.",
-            )
+            ) from error
         bundle = settings.home.ca / "upstream-roots.pem"
         private_file(bundle)
         bundle.write_bytes(Path(certifi.where()).read_bytes() + b"\n" + extra)

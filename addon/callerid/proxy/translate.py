@@ -62,6 +62,13 @@ def facts(flow: http.HTTPFlow, state: ClientState) -> Facts:
     )
 
 
+def dialled(flow: http.HTTPFlow) -> tuple[str, int]:
+    """Host and port that the flow is for, also when mitmproxy gave up before it read them (port 0: none)."""
+    if flow.request.host:
+        return flow.request.host, flow.request.port
+    return flow.server_conn.address[:2] if flow.server_conn.address else ("", 0)
+
+
 def strip(request: http.Request, names: Iterable[str]) -> None:
     """Delete every instance of these headers, whatever their case."""
     drop = {name.lower().encode("utf-8", "surrogateescape") for name in names}

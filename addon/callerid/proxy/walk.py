@@ -321,7 +321,8 @@ class _Rows:
                 say=decision.say,
                 hidden=decision.hidden,
             )
-        return Ruling(records=records, answer=answer)
+        messages = tuple(finding.message for finding in findings)
+        return Ruling(records=records, answer=answer, messages=messages)
 
     def refuse(self, found: Exchange | Malformed, reason: Reason, detail: str) -> Ruling:
         """Refuse for a reason that holds for the whole request, whether it could be read or not."""
