@@ -15,10 +15,11 @@ type Done = Callable[[BaseException | None], None]
 
 RIDE_SECONDS = 0.05
 """The longest that an outcome waits for a decision to be committed with."""
-import os
-EXTRA=int(os.environ.get("EXTRA","0"))
-GATHER_SECONDS = float(os.environ.get("GATHER","0.004"))
-"""The longest that decisions wait for company, while there is a crowd."""
+GATHER_SECONDS = 0.002
+"""For each decision of the last commit, if there were several, the next one waits this long for more."""
+GATHER_MOST = 0.010
+GATHER_FULL = 32
+"""Enough decisions not to wait for more."""
 
 
 class Table(StrEnum):
@@ -52,9 +53,11 @@ class WriterQueue:
     """A queue for one reader. ``put`` never waits; ``take`` waits and then takes everything.
 
     A lone decision, of which somebody waits for the commit, is handed out at once. Where the last batch
-    held several, the next ones wait up to ``GATHER_SECONDS`` for as many again: a sync costs as much as
-    some ten rows. Outcomes, for which nobody waits, ride along with the next decision, or go after
-    ``RIDE_SECONDS``: half the commits for one call.
+    held several, a little time is left after it for more to come, since a sync costs as much as ten rows
+    or more: 2 ms for each of them, 10 ms at most. That is about what the proxy needs to let those calls
+    go and to read as many new ones, so a crowd hardly waits for it, and a single caller never. Outcomes,
+    for which nobody waits, ride along with the next decision, or go after ``RIDE_SECONDS``: half the
+    commits for one call.
     """
 
     def __init__(self, limit: int) -> None:
@@ -85,6 +88,8 @@ class WriterQueue:
     def take(self, timeout: float | None) -> list[Item] | None:
         """Everything queued, in order; [] after ``timeout`` seconds; None once closed and empty."""
         with self._condition:
+            if self._crowd > 1:
+                self._await(GATHER_FULL, min(self._crowd * GATHER_SECONDS, GATHER_MOST))
             if self._crowd:
                 self._await(1, RIDE_SECONDS)  # outcomes of what was just decided need not wake us
             if not self._items:
@@ -93,8 +98,6 @@ class WriterQueue:
                 self._asleep = False
                 if self._items:
                     self._await(1, RIDE_SECONDS)
-            if self._crowd > 1 and self._urgent:
-                self._await(self._crowd + EXTRA if EXTRA else 10**9, GATHER_SECONDS)
             if self._closed and not self._items:
                 return None
             items = list(self._items)

@@ -2,8 +2,8 @@
 
 Law 1: a decision is durable before its call leaves; ``done`` is called after COMMIT returned, never
 before. Law 2: a refusal that could not be written now is written with a later commit, and what is lost
-for good is counted in an ``unrecorded`` event. Grouping needs no timer: while one commit syncs, the next
-batch gathers by itself.
+for good is counted in an ``unrecorded`` event. While one commit syncs, the next batch gathers by itself;
+``WriterQueue`` says how long it may gather more.
 """
 
 from __future__ import annotations

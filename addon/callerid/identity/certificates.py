@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import verification
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from callerid.identity.client_cas import BROKEN, LoadedCA, RevocationList, files_changed, load_cas
+from callerid.identity.client_cas import BROKEN, LoadedCA, RevocationList, load_cas
 from callerid.identity.names import ascii_lower, is_name, make_subject
 from callerid.model import Reason, Rejected
 
@@ -29,7 +29,6 @@ __all__ = [
     "ChainVerifier",
     "LoadedCA",
     "credential_id",
-    "files_changed",
     "load_cas",
     "verify_chain",
 ]

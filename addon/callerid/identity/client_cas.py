@@ -82,9 +82,10 @@ def load_cas(client_cas: tuple[ClientCA, ...]) -> tuple[LoadedCA, ...]:
     return tuple(_load(config) for config in client_cas)
 
 
-def files_changed(cas: Sequence[LoadedCA]) -> bool:
-    """True when a file of these CAs is not what it was when it was read: load them again."""
-    return any(_stamp(path) != stamp for ca in cas for path, stamp in ca.stamps.items())
+def file_stamps(client_cas: Sequence[ClientCA]) -> tuple[Stamp, ...]:
+    """What the files of these CAs look like from outside; None in the place of one that is not there."""
+    files = (path for ca in client_cas for path in (ca.file, ca.crl) if path is not None)
+    return tuple(map(_stamp, files))
 
 
 def _load(config: ClientCA) -> LoadedCA:

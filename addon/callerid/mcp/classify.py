@@ -55,6 +55,7 @@ MAX_ID_LENGTH = 256
 MAX_CLAIM = 128
 
 _ENVELOPE = frozenset({"jsonrpc", "id", "method", "params", "result", "error"})
+_NO_PARAMS: Mapping[str, Any] = {}
 _SAFE_INTEGER = 2**53
 _HEX = frozenset("0123456789abcdef")
 
@@ -234,7 +235,7 @@ def _message(request: _Request, member: object) -> Message:
     if isinstance(target, str):
         _malformed(target)
     needed = revision in methods.MODERN and shape is MessageType.REQUEST
-    names = methods.mirrored(method, params)
+    names = methods.mirrored(method, params) if fields.NAME in request.once else ()
     _check_mirrors(
         request, method, names, needs_method=needed, needs_name=needed and method in methods.MIRRORED
     )
@@ -269,7 +270,7 @@ def _envelope(member: object) -> Mapping[str, Any]:
         flaw = methods.name_flaw(member["method"], methods.MAX_NAME)
         if flaw is not None:
             _malformed(f"method {flaw}")
-        if not isinstance(member.get("params", EMPTY), Mapping):
+        if type(member.get("params", _NO_PARAMS)) is not dict:
             _malformed("params must be an object, or be left out")
     elif answers != 1 or "id" not in member or "params" in member:
         _malformed("a message has a method, or an id with either result or error")
@@ -299,7 +300,9 @@ def _response(request: _Request, envelope: Mapping[str, Any]) -> Message:
 
 
 def _meta(params: Mapping[str, Any]) -> Mapping[str, Any]:
-    meta = params.get("_meta", EMPTY)
+    meta = params.get("_meta")
+    if meta is None and "_meta" not in params:
+        return EMPTY
     if not isinstance(meta, Mapping):
         _malformed("params._meta must be an object")
     twin = methods.variant(meta, methods.META_NAMES)
@@ -368,7 +371,7 @@ def _readable(envelope: object) -> tuple[RpcId | None, str | None]:
 def _client_name(method: str, params: Mapping[str, Any], meta: Mapping[str, Any]) -> str | None:
     """``name/version`` of clientInfo: a claim for the row, cut short and made printable."""
     info = params.get("clientInfo") if method == "initialize" else meta.get(methods.META_CLIENT_INFO)
-    if not isinstance(info, Mapping) or not isinstance(info.get("name"), str):
+    if type(info) is not dict or not isinstance(info.get("name"), str):
         return None
     version = info.get("version")
     claim = f"{info['name']}/{version}" if isinstance(version, str) else info["name"]

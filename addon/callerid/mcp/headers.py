@@ -58,8 +58,8 @@ def repeated_param(headers: Sequence[tuple[str, str]]) -> str | None:
     """The first ``Mcp-Param-*`` header that comes twice, or None. What they say is the server's to check."""
     seen: set[str] = set()
     for name, _ in headers:
-        lower = name.lower()
-        if lower.startswith(PARAM_PREFIX):
+        if name[: len(PARAM_PREFIX)].lower() == PARAM_PREFIX:
+            lower = name.lower()
             if lower in seen:
                 return lower[:64]
             seen.add(lower)
@@ -125,6 +125,8 @@ def mirror_flaw(
 
 def content_type_flaw(value: str | None) -> str | None:
     """What is wrong with a Content-Type: it must be application/json, and UTF-8 if it says a charset."""
+    if value == "application/json":
+        return None
     if value is None:
         return "the Content-Type is missing; send application/json"
     media, *parameters = value.split(";")

@@ -189,9 +189,10 @@ class Engine:
             return self._no(Reason.OUTSIDE_SCOPE)
         found = self.candidates(caller, server, kind, target)
 
-        def first(rules: tuple[Rule, ...], *weights: Weight) -> Rule | None:
+        def first(rules: tuple[Rule, ...], weight: Weight, other: Weight | None = None) -> Rule | None:
             for rule in rules:
-                if rule.weight in weights and rule.strikes(rule.holds(call, favoured)):
+                wanted = rule.weight is weight or rule.weight is other
+                if wanted and rule.strikes(rule.holds(call, favoured)):
                     return rule
             return None
 

@@ -30,12 +30,13 @@ from callerid.model import (
     Reason,
     Verdict,
 )
-from callerid.proxy import harden, lastwords, reply, shut, translate
+from callerid.proxy import engine, harden, reply, shut, translate
 from callerid.proxy import tls as edge
 from callerid.proxy.calls import Call, Memory
 from callerid.proxy.destination import normal_host
 from callerid.proxy.door import guarded
 from callerid.proxy.runtime import Runtime, new_id, now_us, require_rules
+from callerid.proxy.standing import expired, standing
 from callerid.proxy.walk import FAULTS, foreign_strip, walk
 
 logger = logging.getLogger(__name__)
@@ -54,7 +55,8 @@ class CalleridAddon:
         self.runtime: Runtime
         self.upstream_ca: Path | None = None
         self._opened = False
-        lastwords.install()
+        self._judged: tuple[int, int] | None = None
+        engine.install()
 
     # -- lifecycle -----------------------------------------------------------------------------
 
@@ -63,6 +65,8 @@ class CalleridAddon:
         loader.add_option("callerid_home", str, "./.callerid", "State of callerid: CA, registry, audit.")
         loader.add_option("callerid_rules", str, "./rules", "The rules of callerid: four YAML files.")
         ctx.options.update(**harden.safe_values(ctx.options))
+        # At INFO the engine prints heads that it could not read, tokens and secrets included.
+        logging.getLogger("mitmproxy.proxy").setLevel(logging.WARNING)
 
     def configure(self, updated: set[str]) -> None:
         """Roll back a change that would make the settings unsafe; ``open`` judges them at the start."""
@@ -235,14 +239,14 @@ class CalleridAddon:
         facts = translate.facts(flow, state)
         ruling = walk(facts, self.runtime.rooms, new_id)
         if ruling is None:
-            translate.strip(flow.request, foreign_strip(facts, self.runtime.rooms.authority))
-            flow.response = None
+            translate.let_pass(flow, foreign_strip(facts, self.runtime.rooms.authority))
             return
         call = Call(
             records=ruling.records,
             messages=ruling.messages,
             server=ruling.server,
             caller=ruling.caller,
+            presented=facts.presented,
             first_rpc_id=_first_id(ruling.messages),
         )
         self.memory.begin(flow, call)
@@ -252,7 +256,7 @@ class CalleridAddon:
             await self._refuse_unrecorded(flow, call, error)
             return
         if ruling.answer is not None:
-            flow.response = reply.to_response(ruling.answer)
+            flow.response = reply.fitting(flow, reply.to_response(ruling.answer))
             return
         translate.let_go(flow, call, ruling)
 
@@ -313,9 +317,8 @@ class CalleridAddon:
         self, flow: http.HTTPFlow, messages: tuple[Message, ...], reason: Reason, event_id: str
     ) -> None:
         message = messages[0] if messages else None
-        flow.response = reply.to_response(
-            answers.refusal(message, reason=reason, event_id=event_id, rule=None, say=None, hidden=False)
-        )
+        answer = answers.refusal(message, reason=reason, event_id=event_id, rule=None, say=None, hidden=False)
+        flow.response = reply.fitting(flow, reply.to_response(answer))
 
     # -- the answer ----------------------------------------------------------------------------
 
@@ -340,20 +343,23 @@ class CalleridAddon:
         call = self.memory.call(flow)
         if call is not None and call.allowed:
             reply.close_answer(flow, call, self.runtime)
-        self.memory.streams.pop(flow, None)
+        self.memory.end(flow)
 
     @guarded(shut.quietly)
     async def error(self, flow: http.HTTPFlow) -> None:
         """The flow ended early: an outcome if it was let go, a refusal row if it never got that far."""
-        self.memory.streams.pop(flow, None)
-        call = self.memory.call(flow)
+        call = self.memory.end(flow)
+        # mitmproxy quotes what it could not read. Scrubbed before it is cut, or a part would stay, and
+        # before anybody else prints it.
+        if flow.error is not None and self._opened:
+            flow.error.msg = self.runtime.rooms.store.scrubber.scrub_text(flow.error.msg)[0]
         text = flow.error.msg if flow.error else ""
         if call is not None and call.allowed:
             reply.take_back(flow, call)
-            # mitmproxy quotes what it could not read; scrubbed before it is cut, or a part would stay
-            words = self.runtime.rooms.store.scrubber.scrub_text(text)[0]
-            reply.finish(flow, call, self.runtime, ended=_how_it_ended(text), detail=words[:200])
-            lastwords.leave(flow.client_conn, reply.unanswered(call))
+            dialled = flow.server_conn.timestamp_start is not None
+            ended = _how_it_ended(text) if dialled else Outcome.NOT_SENT
+            reply.finish(flow, call, self.runtime, ended=ended, detail=text[:200])
+            engine.leave(flow.client_conn, reply.unanswered(call))
         elif call is None and flow.request.method != "CONNECT" and self._concerns_us(flow):
             await self.refuse_unread(flow, text)
 
@@ -374,16 +380,25 @@ class CalleridAddon:
     # -- revocation ----------------------------------------------------------------------------
 
     def cut_streams(self) -> None:
-        """Cut the open streams of whoever may no longer be served (law 10). Called twice a second."""
-        now = datetime.now(UTC)
+        """Cut the open streams of whoever may no longer be served (law 10). Called twice a second.
+
+        Everything is judged again, but only when something changed: the rules, a CA, a revocation or a
+        block. Otherwise a stream can only have expired.
+        """
+        now, rooms = datetime.now(UTC), self.runtime.rooms
+        try:
+            stamp: tuple[int, int] | None = (id(rooms), self.runtime.registry.generation())
+        except StoreError:
+            stamp = None
+        changed = stamp is None or stamp != self._judged
+        self._judged = stamp
         for flow, call in list(self.memory.streams.items()):
             if call.caller is None or call.finished:
                 continue
-            rejected = self.runtime.rooms.authority.recheck(call.caller, now=now)
-            if rejected is not None:
-                logger.warning("callerid: an open stream is cut: %s", rejected.reason.value)
-                call.allowed = True
-                reply.finish(flow, call, self.runtime, ended=Outcome.CUT, detail=rejected.reason.value)
+            reason = standing(call, rooms, now) if changed else expired(call, now)
+            if reason is not None:
+                logger.warning("callerid: an open stream is cut: %s", reason.value)
+                reply.finish(flow, call, self.runtime, ended=Outcome.CUT, detail=reason.value)
                 reply.cut(flow)
 
 

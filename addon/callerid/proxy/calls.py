@@ -9,6 +9,7 @@ from mitmproxy import connection, http
 
 from callerid.config import Server
 from callerid.credentials.inject import Injection
+from callerid.identity.authority import Presented
 from callerid.mcp.pipeline import AnswerPipeline
 from callerid.model import Caller, DecisionRecord, Message, Outcome, RpcId
 
@@ -37,6 +38,7 @@ class Call:
     messages: tuple[Message, ...]
     server: Server | None
     caller: Caller | None
+    presented: Presented
     allowed: bool = False
     observed: bool = False
     injection: Injection | None = None
@@ -70,4 +72,10 @@ class Memory:
         return self._calls.get(flow)
 
     def begin(self, flow: http.HTTPFlow, call: Call) -> None:
+        """Remember the call. It must hold no reference to its flow, or neither would ever be freed."""
         self._calls[flow] = call
+
+    def end(self, flow: http.HTTPFlow) -> Call | None:
+        """Forget the call of a flow that is over, and give it back."""
+        self.streams.pop(flow, None)
+        return self._calls.pop(flow, None)

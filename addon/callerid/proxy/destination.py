@@ -92,6 +92,7 @@ class ServerTable:
         for listed in self._places.values():
             listed.sort(key=lambda server: len(server.path), reverse=True)
         self._hosts = {host for host, _ in self._places}
+        self._plain = frozenset(server.path for server in servers.servers if is_canonical(server.path))
         self.passthrough = frozenset(normal_host(host) for host in servers.passthrough)
         self._endpoints: dict[tuple[str, int, str], Server] = {}
 
@@ -142,7 +143,7 @@ class ServerTable:
             return Astray(name, Reason.DESTINATION_MISMATCH, "the Host header names another place")
         if sni is not None and normal_host(sni) != dialled:
             return Astray(name, Reason.DESTINATION_MISMATCH, "the TLS server name is another host")
-        if not is_canonical(bare):
+        if bare not in self._plain and not is_canonical(bare):
             return Astray(name, Reason.PATH_NOT_CANONICAL, "the path can be read in more than one way")
         if server is None:
             return self._near_miss(listed, bare, name)

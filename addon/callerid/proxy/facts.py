@@ -52,8 +52,11 @@ class Facts:
 
     def first(self, name: str) -> str | None:
         """The first value of the header ``name`` (lower-case), for the row only, never to decide."""
-        values = self.values(name)
-        return values[0] if values else None
+        size = len(name)
+        for header, value in self.headers:
+            if len(header) == size and header.lower() == name:
+                return value
+        return None
 
     def session(self) -> str | None:
         """A digest of the session id. The id itself works like a bearer secret and is not stored."""

@@ -32,6 +32,8 @@ FORBIDDEN: Mapping[str, str] = {
     "stream_large_bodies": "a large request would leave before it was judged",
     "save_stream_file": "flows with secrets in them would be written to a file",
     "hardump": "flows with secrets in them would be written to a file",
+    "rfile": "recorded calls would be judged and recorded again",
+    "client_certs": "one client key would be offered to every server",
     "client_replay": "a recorded call would be sent again under its old identity",
     "server_replay": "answers would not come from the server",
     "map_remote": "the destination would change after the decision",
@@ -84,6 +86,8 @@ def check(opts: options.Options, environ: Mapping[str, str] = os.environ) -> Non
         if environ.get(name):
             wrong.append(f"the environment variable {name} must not be set: TLS keys would be written out")
     wrong += [problem for mode in opts.mode if (problem := _mode_problem(mode)) is not None]
+    if "flow_detail" in opts and opts.flow_detail > 1:
+        wrong.append("option flow_detail must be at most 1: headers with tokens in them would be printed")
     limit = _limit(opts)
     if limit is None or limit > 1 << 30:
         wrong.append("option body_size_limit must be set to at most 1g: a body is judged in memory")

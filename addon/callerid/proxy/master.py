@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from mitmproxy import addonmanager, exceptions, hooks, master, options
+from mitmproxy import addonmanager, exceptions, flow, hooks, master, options
 from mitmproxy.addons import core, disable_h2c, errorcheck, next_layer, proxyserver, tlsconfig
 
 logger = logging.getLogger(__name__)
@@ -51,8 +51,8 @@ class FlatAddonManager(addonmanager.AddonManager):
 
     async def handle_lifecycle(self, event: hooks.Hook) -> None:
         await self.trigger_event(event)
-        if self._listening("update"):
-            await super().handle_lifecycle(event)
+        if self._listening("update") and isinstance(event.args()[0], flow.Flow):
+            await self.trigger_event(hooks.UpdateHook([event.args()[0]]))
 
     async def trigger_event(self, event: hooks.Hook) -> None:
         listeners = self._listening(event.name)

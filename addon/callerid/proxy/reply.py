@@ -10,8 +10,8 @@ from urllib.parse import urljoin, urlsplit
 
 from mitmproxy import ctx, http
 
+from callerid.config import Server
 from callerid.credentials.binding import is_canonical
-from callerid.credentials.inject import conceal
 from callerid.mcp import answers
 from callerid.mcp.outcomes import Signal
 from callerid.mcp.pipeline import AnswerPipeline
@@ -36,7 +36,10 @@ def open_answer(flow: http.HTTPFlow, call: Call, runtime: Runtime) -> None:
     if call.observed:
         response.stream = True
         return
-    problem = _unusable(response)
+    heads: dict[bytes, list[bytes]] = {}
+    for name, value in response.headers.fields:
+        heads.setdefault(name.lower(), []).append(value)
+    problem = _unusable(response, heads)
     if problem is not None:
         call.refusal, call.detail = Outcome.RESPONSE_REFUSED, problem
         abort(flow)  # its body may never end, and the caller is not to wait for it
@@ -48,32 +51,37 @@ def open_answer(flow: http.HTTPFlow, call: Call, runtime: Runtime) -> None:
         logger.error("callerid: server %s refuses its shared credential", call.server and call.server.id)
         abort(flow)
         return
-    _clean_headers(response, runtime)
-    call.pipeline = _pipeline(flow, call, runtime)
+    _clean_headers(response, call, runtime)
+    call.pipeline = _pipeline(flow.request.url, call, runtime)
     if any(message.method in _LIST_METHODS for message in call.messages):
         _private(response)
-    if response.headers.get("content-type", "").split(";")[0].strip().lower() == "text/event-stream":
+    kinds = (value.split(b";")[0].strip().lower() for value in heads.get(b"content-type", ()))
+    if b"text/event-stream" in kinds:
         _stream(flow, call, runtime)
 
 
 def take_back(flow: http.HTTPFlow, call: Call) -> None:
     """Take the secret off the flow again, so that nothing that reads flows can find it."""
     if call.injection is not None:
-        conceal(call.injection, flow.request.headers)
+        name = call.injection.header.lower().encode("ascii")
+        fields = flow.request.headers.fields
+        placeholder = (name, f"[callerid:{call.injection.label}]".encode())
+        flow.request.headers.fields = (*(f for f in fields if f[0].lower() != name), placeholder)
 
 
-def _unusable(response: http.Response) -> str | None:
-    if response.status_code == 101:
-        return "the server switched to another protocol"
-    codings = response.headers.get_all("content-encoding")
-    if any(coding.strip().lower() not in ("", "identity") for coding in codings):
+def _unusable(response: http.Response, heads: Mapping[bytes, list[bytes]]) -> str | None:
+    if 100 <= response.status_code < 200:
+        return f"the server answered with the interim status {response.status_code}"
+    if any(coding.strip().lower() not in (b"", b"identity") for coding in heads.get(b"content-encoding", ())):
         return "the server compressed its answer although it was asked not to"
     return None
 
 
-def _clean_headers(response: http.Response, runtime: Runtime) -> None:
+def _clean_headers(response: http.Response, call: Call, runtime: Runtime) -> None:
     scrubber = runtime.rooms.store.scrubber
-    fields = [field for field in response.headers.fields if field[0].lower() not in _DROP]
+    # A cookie that the server gives to the shared credential is not the caller's to keep.
+    drop = _DROP | {b"set-cookie"} if call.injection is not None else _DROP
+    fields = [field for field in response.headers.fields if field[0].lower() not in drop]
     if scrubber.holds(b"\n".join(part for field in fields for part in field)):
         cleaned = [(scrubber.scrub(name)[0], scrubber.scrub(value)[0]) for name, value in fields]
         fields = [field for field in cleaned if b" " not in field[0] and b"[" not in field[0]]
@@ -84,18 +92,19 @@ def _clean_headers(response: http.Response, runtime: Runtime) -> None:
         response.reason = ""
 
 
-def _pipeline(flow: http.HTTPFlow, call: Call, runtime: Runtime) -> AnswerPipeline:
-    rooms = runtime.rooms
+def _pipeline(url: str, call: Call, runtime: Runtime) -> AnswerPipeline:
+    """It must not hold the flow: the flow's call holds it. Rules are looked up anew for each event."""
     caller, server = call.caller, call.server
 
     def visible(kind: Kind, name: str) -> bool:
         if caller is None or server is None:
             return False
         now = datetime.now(UTC)
-        return rooms.rules.engine.visible(caller=caller, server=server, kind=kind, name=name, now=now)
+        return runtime.rooms.rules.engine.visible(caller=caller, server=server, kind=kind, name=name, now=now)
 
     def on_signal(signal: Signal) -> None:
-        call.settled[type(signal.rpc_id), signal.rpc_id] = (signal.outcome, signal.rpc_code)
+        if signal.rpc_id in pending:
+            call.settled[type(signal.rpc_id), signal.rpc_id] = (signal.outcome, signal.rpc_code)
 
     pending: Mapping[RpcId, str] = {
         message.rpc_id: message.method
@@ -109,16 +118,15 @@ def _pipeline(flow: http.HTTPFlow, call: Call, runtime: Runtime) -> AnswerPipeli
         scrub_bytes=lambda raw: runtime.rooms.store.scrubber.scrub(raw),
         scrub_json=lambda value: runtime.rooms.store.scrubber.scrub_json(value),
         on_signal=on_signal,
-        on_endpoint=lambda data: _endpoint(flow, call, runtime, data),
+        on_endpoint=lambda data: _endpoint(url, server, runtime, data),
     )
 
 
-def _endpoint(flow: http.HTTPFlow, call: Call, runtime: Runtime, data: str) -> str | None:
+def _endpoint(url: str, server: Server | None, runtime: Runtime, data: str) -> str | None:
     """The message URL of a 2024-11-05 stream: same origin, canonical path, then governed as well."""
-    server = call.server
     if server is None:
         return None
-    target = urlsplit(urljoin(flow.request.url, data))
+    target = urlsplit(urljoin(url, data))
     authority = split_authority(target.netloc, target.scheme)
     if target.scheme != server.scheme or authority != (server.host, server.port):
         logger.error("callerid: server %s announced a message URL on another origin; dropped", server.id)
@@ -217,7 +225,7 @@ def _private(response: http.Response) -> None:
 
 
 def _replace(flow: http.HTTPFlow, call: Call) -> None:
-    flow.response = unanswered(call)
+    flow.response = fitting(flow, unanswered(call))
 
 
 def unanswered(call: Call) -> http.Response:
@@ -235,6 +243,13 @@ def to_response(answer: answers.Answer) -> http.Response:
         [(name.encode("latin-1"), value.encode("latin-1")) for name, value in answer.headers]
     )
     return http.Response.make(answer.status, answer.body, headers)
+
+
+def fitting(flow: http.HTTPFlow, response: http.Response) -> http.Response:
+    """The same answer as this request may have it: none to HEAD has a body (RFC 9110 section 9.3.2)."""
+    if flow.request.method == "HEAD":
+        response.raw_content = b""
+    return response
 
 
 def finish(

@@ -17,11 +17,12 @@ from typing import Any
 
 from callerid.audit.ids import uuid7
 from callerid.audit.writer import AuditWriter
+from callerid.config import ClientCA
 from callerid.credentials.store import CredentialStore
-from callerid.errors import CalleridError, ConfigError, StoreError
+from callerid.errors import ConfigError, StoreError
 from callerid.home import Home
 from callerid.identity.authority import Authority
-from callerid.identity.client_cas import files_changed, load_cas
+from callerid.identity.client_cas import LoadedCA, file_stamps, load_cas
 from callerid.identity.jwks import JwksStore, fetch_jwks
 from callerid.identity.registry import Registry
 from callerid.model import DecisionRecord, OutcomeRecord
@@ -58,13 +59,11 @@ class Runtime:
         self.rooms: Rooms
         self.registry: Registry
         self.writer: AuditWriter
-        self.reload_error: str | None = None
         self._environ: Mapping[str, str] = dict(os.environ)
         self._fingerprint: tuple[Any, ...] = ()
+        self._client_cas: tuple[ClientCA, ...] = ()
         self._tasks: list[asyncio.Task[None]] = []
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._watchers: list[Callable[[], None]] = []
-        self._reload_now = asyncio.Event()
 
     def open(self, loop: asyncio.AbstractEventLoop) -> None:
         """Open HOME, the stores and the rules; start the writer.
@@ -75,25 +74,29 @@ class Runtime:
         """
         self._loop = loop
         self.home.prepare()
-        self._fingerprint = fingerprint(self.rules_dir)
+        found = fingerprint(self.rules_dir)
         rules = load_rules(self.rules_dir)
+        self._client_cas = rules.identities.client_cas
+        self._fingerprint = (found, file_stamps(self._client_cas))
+        cas = load_cas(self._client_cas)
         self.registry = Registry.open(self.home.registry)
         self.writer = AuditWriter(self.home.audit, notify=self._notify)
-        self.rooms = self._furnish(rules, CredentialStore(rules.credentials, self._environ))
+        self.rooms = self._furnish(rules, cas, CredentialStore(rules.credentials, self._environ))
         self._renew_keys(self.rooms.jwks)
         self.writer.start()
         self.writer.scrub = self._scrub
         self.writer.policy(rules.hash, now_us(), rules.sources)
         self.writer.event("started", now_us(), {"policy": rules.hash, "servers": len(rules.servers.servers)})
 
-    def _furnish(self, rules: RuleSet, store: CredentialStore, before: Rooms | None = None) -> Rooms:
+    def _furnish(
+        self, rules: RuleSet, cas: tuple[LoadedCA, ...], store: CredentialStore, before: Rooms | None = None
+    ) -> Rooms:
         """The rooms for a set of rules. Fetched keys are kept as long as the issuers are the same."""
         identities = rules.identities
         if before is not None and before.rules.identities.issuers == identities.issuers:
             jwks = before.jwks
         else:
             jwks = JwksStore(identities.issuers, lambda url: fetch_jwks(url, ca_file=self.upstream_ca))
-        cas = load_cas(identities.client_cas)
         servers = ServerTable(rules.servers)
         if before is not None:
             servers.carry(before.servers)
@@ -167,8 +170,12 @@ class Runtime:
 
     def start(self, cut: Callable[[], None]) -> None:
         """Start the background tasks. ``cut`` is called when somebody's rights may have shrunk."""
-        self._watchers.append(cut)
-        for work in (self._poll, self._fetch_keys, self._flush):
+
+        async def watch() -> None:
+            await asyncio.sleep(POLL_SECONDS)
+            cut()
+
+        for work in (watch, self._poll, self._fetch_keys, self._flush):
             self._tasks.append(asyncio.get_running_loop().create_task(self._forever(work)))
 
     async def _forever(self, work: Callable[[], Any]) -> None:
@@ -188,30 +195,34 @@ class Runtime:
     async def _poll(self) -> None:
         await asyncio.sleep(POLL_SECONDS)
         self.rooms.store.refresh()
-        found = fingerprint(self.rules_dir)
-        if found != self._fingerprint or files_changed(self.rooms.cas):
+        found = self._look()
+        if found != self._fingerprint:
             await self._reload(found)
-        for watcher in self._watchers:
-            watcher()
+
+    def _look(self) -> tuple[Any, ...]:
+        """What the rule files and the CA files look like from outside: a change asks for a reload, once."""
+        return (fingerprint(self.rules_dir), file_stamps(self._client_cas))
 
     async def _reload(self, found: tuple[Any, ...]) -> None:
         self._fingerprint = found
         try:
             rules = await asyncio.to_thread(load_rules, self.rules_dir)
-            if fingerprint(self.rules_dir) != found:
+            if fingerprint(self.rules_dir) != found[0]:
                 self._fingerprint = ()  # somebody is still writing: read again at the next turn
                 return
-            rooms = self._furnish(rules, self.rooms.store.replaced(rules.credentials), self.rooms)
+            self._client_cas = rules.identities.client_cas
+            self._fingerprint = (found[0], file_stamps(self._client_cas))
+            cas = await asyncio.to_thread(load_cas, self._client_cas)
+            rooms = self._furnish(rules, cas, self.rooms.store.replaced(rules.credentials), self.rooms)
             await asyncio.to_thread(self._renew_keys, rooms.jwks)
             self.writer.policy(rules.hash, now_us(), rules.sources)
-        except (CalleridError, OSError) as error:
-            self.reload_error = str(error)
+        except Exception as error:
             logger.error("callerid: the new rules are refused, the last good ones stay in force:\n%s", error)
             self.writer.event(
                 "reload_failed", now_us(), {"policy": self.rooms.rules.hash, "error": str(error)[:4000]}
             )
             return
-        before, self.rooms, self.reload_error = self.rooms.rules.hash, rooms, None
+        before, self.rooms = self.rooms.rules.hash, rooms
         logger.warning("callerid: rules reloaded, policy %s", rules.hash)
         self.writer.event("reload", now_us(), {"policy": rules.hash, "before": before})
 

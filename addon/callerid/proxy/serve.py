@@ -30,7 +30,16 @@ from callerid.proxy.master import LeanMaster
 
 logger = logging.getLogger("callerid")
 
-DRAIN_SECONDS = 5.0
+_OURS = {
+    "confdir": "it is HOME/ca",
+    "mode": "use --mode",
+    "listen_host": "use --listen",
+    "listen_port": "use --listen",
+    "callerid_home": "use --home",
+    "callerid_rules": "use --rules",
+    "ssl_verify_upstream_trusted_ca": "use --upstream-ca",
+}
+"""mitmproxy's options that ``callerid run`` sets itself, and what to use instead."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +111,11 @@ def _apply(settings: Settings, opts: options.Options) -> None:
     for name, (value, why) in harden.REQUIRED.items():
         if name in unsafe and unsafe[name].lower() != str(value).lower():
             raise ConfigError(f"--set {name}={unsafe[name]} is refused: {why}", hint="Take it away.")
+    ours = sorted(set(unsafe) & set(_OURS))
+    if ours:
+        raise ConfigError(
+            f"--set {ours[0]} is refused: {_OURS[ours[0]]}", hint="Use the option of `callerid run`."
+        )
     known = {name.partition("=")[0] for name in settings.sets}
     unknown = sorted(name for name in known if name not in opts and name not in harden.REQUIRED)
     if unknown:

@@ -81,8 +81,7 @@ def answer(addon: Any, flow: http.HTTPFlow, error: BaseException) -> None:
     call = addon.memory.call(flow)
     if call is not None and call.allowed and not call.observed:
         reply.take_back(flow, call)
-        if call.streaming:
-            reply.abort(flow)
+        reply.abort(flow)  # its body may never end
         call.refusal, call.detail = Outcome.RESPONSE_REFUSED, f"internal error: {type(error).__name__}"
         call.streaming = False
         flow.response = reply.to_response(

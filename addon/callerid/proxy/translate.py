@@ -9,14 +9,19 @@ from mitmproxy import ctx, http
 from callerid.credentials.inject import apply
 from callerid.identity.authority import Presented
 from callerid.proxy.calls import Call, ClientState
+from callerid.proxy.destination import normal_host, split_authority
+from callerid.proxy.engine import FOREIGN
 from callerid.proxy.facts import Facts, Ruling
 from callerid.proxy.runtime import now_us
 
 _REWRITTEN = frozenset(
     (b"transfer-encoding", b"content-encoding", b"content-length", b"expect", b"te", b"trailer", b"upgrade",
-     b"accept-encoding")
+     b"accept-encoding", b"connection", b"keep-alive")
 )  # fmt: skip
-"""Headers of a judged request that we write anew, or that would undo what was judged."""
+"""Headers of a judged request that we write anew, or that would undo what was judged.
+
+``Connection`` could ask the next hop to drop the header with the secret: only ``close`` is kept of it.
+"""
 
 
 def facts(flow: http.HTTPFlow, state: ClientState) -> Facts:
@@ -33,7 +38,6 @@ def facts(flow: http.HTTPFlow, state: ClientState) -> Facts:
     def values(wanted: str) -> tuple[str, ...]:
         return tuple(by_name.get(wanted, ()))
 
-    hosts = values("host")
     peer = flow.client_conn.peername
     client_ip = peer[0] if peer else None
     return Facts(
@@ -43,7 +47,7 @@ def facts(flow: http.HTTPFlow, state: ClientState) -> Facts:
         host=request.host,
         port=request.port,
         path=request.path,
-        host_header=hosts[0] if len(hosts) == 1 else ("" if hosts else request.authority or None),
+        host_header=_said(request, values("host")),
         sni=flow.client_conn.sni if state.tunnel and state.inner_tls else None,
         headers=headers,
         body=request.raw_content or b"",
@@ -62,6 +66,20 @@ def facts(flow: http.HTTPFlow, state: ClientState) -> Facts:
     )
 
 
+def _said(request: http.Request, hosts: tuple[str, ...]) -> str | None:
+    """What the client calls the place: ``Host``, or the authority of an absolute request target.
+
+    An origin goes by the target's authority rather than by ``Host`` (RFC 9112 section 3.2.2): of names
+    that differ, the one that is not what is dialled is given back, so that it is judged. None: no name.
+    """
+    names = (*hosts, *((request.authority,) if request.authority else ()))
+    if len(hosts) > 1:
+        return ""
+    place = (normal_host(request.host), request.port)
+    astray = (name for name in names if split_authority(name, request.scheme) != place)
+    return next(astray, names[0] if names else None)
+
+
 def dialled(flow: http.HTTPFlow) -> tuple[str, int]:
     """Host and port that the flow is for, also when mitmproxy gave up before it read them (port 0: none)."""
     if flow.request.host:
@@ -76,16 +94,36 @@ def strip(request: http.Request, names: Iterable[str]) -> None:
     request.headers.fields = tuple(field for field in fields if field[0].lower() not in drop)
 
 
+def let_pass(flow: http.HTTPFlow, names: Iterable[str]) -> None:
+    """Traffic with a server that nobody lists goes on, without what is ours in it."""
+    strip(flow.request, names)
+    _origin_form(flow.request)
+    flow.metadata[FOREIGN] = True
+    flow.response = None
+
+
+def _origin_form(request: http.Request) -> None:
+    """No authority in the request line: mitmproxy clears it in regular mode only, not inside tunnels."""
+    if not (request.is_http2 or request.is_http3):
+        request.authority = ""
+
+
 def let_go(flow: http.HTTPFlow, call: Call, ruling: Ruling) -> None:
     """Write the judged bytes and, last of all, the secret; then break the seal."""
     request = flow.request
     request.trailers = None
+    _origin_form(request)
     strip(request, ruling.strip)
     if ruling.body is None:
         call.observed = True
     else:
         fields = [field for field in request.headers.fields if field[0].lower() not in _REWRITTEN]
         fields.append((b"accept-encoding", b"identity"))
+        if any(
+            name.lower() == b"connection" and b"close" in value.lower()
+            for name, value in request.headers.fields
+        ):
+            fields.append((b"connection", b"close"))
         if ruling.body or request.method == "POST":
             fields.append((b"content-length", b"%d" % len(ruling.body)))
         request.headers.fields = tuple(fields)

@@ -209,7 +209,7 @@ def _credential(
 def _governed_strip(facts: Facts) -> tuple[str, ...]:
     """Towards a listed server nothing of the caller's own credentials goes on, ours or not."""
     names = [name for name, _ in facts.headers]
-    held = [name for name, value in facts.headers if _holds(value)]
+    held = [name for name, value in facts.headers if PREFIX in value and _holds(value)]
     return (*strip_names(names, governed=True), *held, "authorization")
 
 
@@ -228,24 +228,10 @@ class _Rows:
     def know(self, caller: Caller | Rejected) -> None:
         self.caller = caller
 
-    def _who(self) -> dict[str, Any]:
-        caller = self.caller
-        if isinstance(caller, Caller):
-            return {
-                "principal": caller.principal.subject,
-                "issuer": caller.principal.issuer,
-                "agent": caller.agent,
-                "actors": caller.actors,
-                "evidence": caller.evidence,
-                "assurance": caller.assurance_name,
-                "credential_id": caller.credential_id,
-            }
-        if isinstance(caller, Rejected):
-            return {"claimed_subject": caller.subject, "credential_id": caller.credential_id}
-        return {}
-
     def _row(self, finding: _Finding, index: int | None, injected: str | None) -> DecisionRecord:
         message, decision, facts = finding.message, finding.decision, self.facts
+        caller = self.caller if isinstance(self.caller, Caller) else None
+        rejected = self.caller if isinstance(self.caller, Rejected) else None
         tool = message.name if message.kind in (Kind.TOOL, Kind.PROMPT) else None
         return DecisionRecord(
             event_id=self.new_id(),
@@ -272,7 +258,14 @@ class _Rows:
             rpc_id=None if message.rpc_id is None else repr_id(message.rpc_id),
             batch_index=index,
             trace_id=message.trace_id,
-            **self._who(),
+            principal=caller.principal.subject if caller else None,
+            issuer=caller.principal.issuer if caller else None,
+            agent=caller.agent if caller else None,
+            actors=caller.actors if caller else (),
+            evidence=caller.evidence if caller else (),
+            assurance=caller.assurance_name if caller else None,
+            credential_id=self.caller.credential_id if self.caller else None,
+            claimed_subject=rejected.subject if rejected else None,
         )
 
     def allow(

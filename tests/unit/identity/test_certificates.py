@@ -19,10 +19,10 @@ from callerid.identity.certificates import (
     CACHE_FOR,
     CertificateIdentity,
     ChainVerifier,
-    files_changed,
     load_cas,
     verify_chain,
 )
+from callerid.identity.client_cas import file_stamps
 from callerid.model import Reason, Rejected
 from tests.unit.identity.made import CLIENT, EMAIL, NOW, SERVER, SPIFFE, Authority, client_ca, der
 
@@ -356,13 +356,14 @@ def test_a_list_in_der_is_read(tmp_path: Path) -> None:
 
 def test_a_file_that_changes_is_noticed(tmp_path: Path) -> None:
     entry = client_ca(tmp_path, ROOT, crl=ROOT.crl())
-    cas = load_cas((entry,))
-    assert not files_changed(cas)
+    before = file_stamps((entry,))
+    assert file_stamps((entry,)) == before
     assert entry.crl is not None
     entry.crl.write_bytes(ROOT.crl(ALICE))
-    assert files_changed(cas)
+    changed = file_stamps((entry,))
+    assert changed != before
     entry.crl.unlink()
-    assert files_changed(cas)
+    assert file_stamps((entry,)) not in (before, changed)
 
 
 # -- the memory --------------------------------------------------------------------------------------

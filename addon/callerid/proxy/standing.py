@@ -1,0 +1,59 @@
+"""Whether a call that was allowed would still be: the judgement of open streams (law 10)."""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime
+
+from callerid.model import Reason, Rejected, Verdict
+from callerid.proxy.calls import Call
+from callerid.proxy.walk import Rooms
+
+logger = logging.getLogger(__name__)
+
+
+def expired(call: Call, now: datetime) -> Reason | None:
+    """The reason if the caller's evidence has run out since."""
+    caller = call.caller
+    if caller is None or caller.expires_us is None or caller.expires_us > now.timestamp() * 1e6:
+        return None
+    return Reason.TOKEN_EXPIRED
+
+
+def standing(call: Call, rooms: Rooms, now: datetime) -> Reason | None:
+    """The reason why this call would be refused now, or None if it would not.
+
+    The evidence is verified again and every message decided again, by the rules now in force. What
+    cannot be judged is refused.
+    """
+    try:
+        return _judge(call, rooms, now)
+    except Exception:
+        logger.exception("callerid: an open stream could not be judged again")
+        return Reason.INTERNAL_ERROR
+
+
+def _judge(call: Call, rooms: Rooms, now: datetime) -> Reason | None:
+    caller = rooms.authority.identify(call.presented, now=now)
+    if isinstance(caller, Rejected):
+        return caller.reason
+    before = call.caller
+    if before is None or (caller.principal, caller.agent) != (before.principal, before.agent):
+        return Reason.IDENTITY_CONFLICT
+    listed = {server.id: server for server in rooms.rules.servers.servers}
+    server = listed.get(call.server.id) if call.server is not None else None
+    if server is None:
+        return Reason.UNKNOWN_SERVER
+    for message in call.messages:
+        decision = rooms.rules.engine.decide(
+            caller=caller,
+            server=server,
+            kind=message.kind,
+            method=message.method,
+            name=message.name,
+            arguments=message.arguments,
+            now=now,
+        )
+        if decision.verdict is not Verdict.ALLOW:
+            return decision.reason
+    return None
