@@ -52,6 +52,7 @@ class Reason(StrEnum):
     WORKLOAD_UNKNOWN = "workload_unknown"
     AGENT_NOT_PERMITTED = "agent_not_permitted"
     PRINCIPAL_BLOCKED = "principal_blocked"
+    SESSION_NOT_YOURS = "session_not_yours"
     # where it goes
     UNKNOWN_SERVER = "unknown_server"
     DESTINATION_MISMATCH = "destination_mismatch"

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e import harness
+from tests.e2e.house import House, open_house
 from tests.e2e.warm import Warm
 
 
@@ -57,4 +58,11 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[harness.Stage]:
     """SDK servers, SDK clients and two proxies for all tests with the SDK; rows are told apart by ``seq``."""
     pki = harness.Pki(tmp_path_factory.mktemp("sdk-pki"))
     with harness.sdk_stage(tmp_path_factory.mktemp("sdk"), pki) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory, pki: harness.Pki, warm: Warm) -> Iterator[House]:
+    """A proxy with callers of every kind."""
+    with open_house(tmp_path_factory.mktemp("house"), pki, warm) as made:
         yield made

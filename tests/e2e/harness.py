@@ -580,6 +580,9 @@ rules:
       limit: {type: number, le: 100}
 """
 
+POLICY_ANYWHERE = POLICY.replace("    servers: [things]\n", "")
+"""The same rules for every listed server."""
+
 
 def standard_rules(port: int, **changes: str) -> dict[str, str]:
     return {
@@ -755,7 +758,7 @@ def mint(
     proxy: Proxy, principal: str = "user:alice@corp.example", *, seconds: int = 86_400,
     agent: str | None = None, servers: tuple[str, ...] | None = None, tools: tuple[str, ...] | None = None,
 ) -> str:  # fmt: skip
-    """A scoped token, entered in the registry as ``callerid issue`` does. Negative ``seconds``: it is over."""
+    """A scoped token, entered in the registry as ``callerid issue`` does; negative ``seconds``: expired."""
     token = tokens.mint(os.urandom(tokens.RANDOM_BYTES))
     now = time.time_ns() // 1000
     expires = now + seconds * 1_000_000
@@ -797,7 +800,8 @@ class WarmProxy(Proxy):
         """What follows ``callerid`` on the command line."""
         return [
             "run", "--home", str(self.home), "--rules", str(self.rules), "--listen", "127.0.0.1:0",
-            "--upstream-ca", str(self.ca), *(arg for mode in self.modes for arg in ("--mode", mode)), *self.extra,
+            "--upstream-ca", str(self.ca), *(arg for mode in self.modes for arg in ("--mode", mode)),
+            *self.extra,
         ]  # fmt: skip
 
     def start(self) -> WarmProxy:

@@ -119,10 +119,10 @@ def announced(stage: Stage, who: str) -> tuple[RawClient, str]:
     ("who", "tool_name", "reason"),
     [
         (None, "read_thing", "no_evidence"),
-        ("ci", "read_thing", "no_grant"),
+        ("ci", "read_thing", "session_not_yours"),
         ("alice", "drop_thing", "rule_denied"),
     ],
-    ids=["without evidence", "without a grant", "against a rule"],
+    ids=["without evidence", "in the session of somebody else", "against a rule"],
 )
 def test_a_post_to_the_announced_path_needs_a_grant(
     stage: Stage, who: str | None, tool_name: str, reason: str
@@ -164,7 +164,6 @@ def test_a_path_that_no_stream_announced_is_not_governed_by_guess(stage: Stage) 
     assert len(stage.server.lines()) == before
 
 
-@pytest.mark.xfail(strict=True, reason="the session of a stream is not bound to who opened it (law 9)")
 def test_a_post_into_the_session_of_somebody_else_is_refused(stage: Stage) -> None:
     """Ivy may read things, but not in Alice's session: the answer would arrive at Alice's agent."""
     proxy, port = stage.proxies["run"], stage.server.port
@@ -176,11 +175,10 @@ def test_a_post_into_the_session_of_somebody_else_is_refused(stage: Stage) -> No
     )
     stream.close()
     [row] = proxy.rows("seq > ? and method = 'tools/call'", since)
-    assert (row["principal"], row["verdict"]) == ("user:ivy@corp.example", "deny")
+    assert (row["principal"], row["reason"]) == ("user:ivy@corp.example", "session_not_yours")
     assert not [line for line in stage.server.lines()[before:] if line.get("http") == "POST"]
 
 
-@pytest.mark.xfail(strict=True, reason="a session id is not bound to who got it (law 9)")
 def test_a_session_id_of_somebody_else_is_refused(stage: Stage) -> None:
     proxy, port = stage.proxies["run"], stage.server.port
     place = f"localhost:{port}"
@@ -199,7 +197,7 @@ def test_a_session_id_of_somebody_else_is_refused(stage: Stage) -> None:
         post(place, "/stateful/mcp", tool("read_thing", {"name": "x"}), {"Mcp-Session-Id": session}),
     )
     [row] = proxy.rows("seq > ?", since)
-    assert (row["principal"], row["verdict"]) == ("user:ivy@corp.example", "deny")
+    assert (row["principal"], row["reason"]) == ("user:ivy@corp.example", "session_not_yours")
     assert len(stage.server.lines()) == before
 
 

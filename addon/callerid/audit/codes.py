@@ -98,6 +98,10 @@ REASONS: Mapping[Reason, Description] = {
         "The principal is blocked, whatever it presents.",
         "`callerid unblock` when the incident is over.",
     ),
+    Reason.SESSION_NOT_YOURS: Description(
+        "The session belongs to another principal.",
+        "Open a session of one's own; a session id that travels between people shows up like this.",
+    ),
     Reason.UNKNOWN_SERVER: Description(
         "An MCP server that servers.yaml does not list.",
         "List it, or tell the caller which server to use.",

@@ -64,9 +64,9 @@ def draft_json(arguments: Mapping[str, Any]) -> tuple[str, str] | None:
     members = arguments if type(arguments) is dict else dict(arguments)
     try:
         text = _PLAIN.encode(members)
-    except (TypeError, ValueError, RecursionError):
-        return None
-    if len(text) > JSON_LIMIT // 4 or not _harmless(members, DEPTH_LIMIT // 2):
+        if len(text) > JSON_LIMIT // 4 or not _harmless(members, DEPTH_LIMIT // 2):
+            return None
+    except (TypeError, ValueError, RecursionError):  # no JSON value, or no JSON names
         return None
     if encodable(text) != text or inert_json(text) != text:
         return None
@@ -103,7 +103,10 @@ def _strings(value: Any) -> Iterator[str]:
 
 def _harmless(members: dict[str, Any], depth: int) -> bool:
     """True if no name in here says that a value is a secret, and all values are plain. In doubt false."""
-    announcing = _announcing(tuple(members))
+    names = tuple(members)
+    usual = len(names) <= 32 and sum(map(len, names)) <= 1024
+    # Callers must not choose how much is remembered.
+    announcing = _announcing(names) if usual else _announcing.__wrapped__(names)
     if announcing is None:
         return False
     for name in announcing:

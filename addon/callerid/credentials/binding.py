@@ -15,6 +15,7 @@ from urllib.parse import unquote_to_bytes
 
 from callerid.config import Binding
 
+_USUAL: Final = 256
 _HOST: Final = frozenset(string.ascii_lowercase + string.digits + "-_.:")
 _UNRESERVED: Final = frozenset(string.ascii_letters + string.digits + "-._~")
 _NEVER_ENCODED: Final = _UNRESERVED | frozenset("/\\%?#;")
@@ -48,9 +49,12 @@ def is_bound(binding: Binding, destination: Destination) -> bool:
     if destination.scheme != "https" or destination.tls_verified is not True:
         return False
     host = _host(destination.host)
-    if host is None or type(destination.port) is not int:
+    if host is None or type(destination.port) is not int or not isinstance(destination.path, str):
         return False
-    return _covers(binding, host, destination.port, destination.path, destination.method)
+    place = (binding, host, destination.port, destination.path, destination.method)
+    usual = len(destination.path) <= _USUAL and len(destination.method) <= _USUAL
+    # Callers must not choose how much is remembered.
+    return _covers(*place) if usual else _covers.__wrapped__(*place)
 
 
 @lru_cache(maxsize=4096)

@@ -44,13 +44,38 @@ IDENTITY_HEADERS: Final = frozenset(
         "teleport-jwt-assertion",
         "x-jwt-assertion",
         "txn-token",
+        # credentials of the caller's own, which would travel beside the shared one
+        "cookie",
+        "cookie2",
+        "x-api-key",
+        "api-key",
+        "x-auth-token",
+        "x-access-token",
+        # what some servers and frameworks read instead of the request line that was judged
+        "x-original-url",
+        "x-rewrite-url",
+        "x-original-host",
+        "x-original-method",
+        "x-forwarded-host",
+        "x-forwarded-proto",
+        "x-forwarded-port",
+        "x-forwarded-prefix",
+        "x-forwarded-uri",
+        "x-forwarded-server",
+        "x-http-method",
+        "x-http-method-override",
+        "x-method-override",
         "impersonate-user",
         "impersonate-group",
         "impersonate-uid",
     }
 )
-"""Headers by which a gateway tells a server who is calling. A caller could only be spoofing them."""
+"""Towards listed servers: who is calling as a gateway says it, other credentials, another request line.
 
+A caller could only be spoofing them, or spending what is not the upstream credential.
+"""
+
+_USUAL: Final = 128
 IDENTITY_PREFIXES: Final = (
     "x-callerid-",
     "x-ssl-client-",
@@ -78,7 +103,12 @@ def strip_names(names: Iterable[str], *, governed: bool) -> tuple[str, ...]:
         names: header (or trailer) names of the request.
         governed: the destination is a listed server, so identity headers go too.
     """
-    return tuple(dict.fromkeys(name for name in names if _goes(name, governed)))
+    return tuple(dict.fromkeys(name for name in names if _judge(name, governed)))
+
+
+def _judge(name: str, governed: bool) -> bool:
+    """Remembered for names of a usual length only: callers must not choose how much is remembered."""
+    return _goes(name, governed) if len(name) <= _USUAL else _goes.__wrapped__(name, governed)
 
 
 @lru_cache(maxsize=4096)

@@ -85,6 +85,7 @@ SENTENCES: Mapping[Reason, str] = MappingProxyType(
         Reason.WORKLOAD_UNKNOWN: "its credential is valid, but names no workload that is registered here",
         Reason.AGENT_NOT_PERMITTED: "this agent may not act for this caller",
         Reason.PRINCIPAL_BLOCKED: "this caller is blocked; ask your administrator",
+        Reason.SESSION_NOT_YOURS: "its session belongs to another caller; open one of your own",
         Reason.UNKNOWN_SERVER: "this server is not one that callerid knows; ask for it to be listed",
         Reason.DESTINATION_MISMATCH: "it names one server for its connection and another in its headers",
         Reason.PATH_NOT_CANONICAL: "servers read its URL in different ways; write it plainly",

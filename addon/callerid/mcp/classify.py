@@ -369,13 +369,16 @@ def _readable(envelope: object) -> tuple[RpcId | None, str | None]:
 
 
 def _client_name(method: str, params: Mapping[str, Any], meta: Mapping[str, Any]) -> str | None:
-    """``name/version`` of clientInfo: a claim for the row, cut short and made printable."""
+    """``name/version`` of clientInfo: a claim for the row, made printable.
+
+    Cut far beyond what a row keeps: the audit redacts before it cuts, and half a secret has no shape.
+    """
     info = params.get("clientInfo") if method == "initialize" else meta.get(methods.META_CLIENT_INFO)
     if type(info) is not dict or not isinstance(info.get("name"), str):
         return None
     version = info.get("version")
     claim = f"{info['name']}/{version}" if isinstance(version, str) else info["name"]
-    return "".join(char for char in claim[:MAX_CLAIM] if char.isprintable()) or None
+    return "".join(char for char in claim[: 8 * MAX_CLAIM] if char.isprintable()) or None
 
 
 def _trace_id(traceparent: object) -> str | None:

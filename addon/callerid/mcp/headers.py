@@ -38,11 +38,14 @@ _UTF8 = frozenset({"utf-8", "utf8"})
 def read_once(headers: Sequence[tuple[str, str]]) -> dict[str, str] | str:
     """The values of the SINGLE headers by lower-case name, optional whitespace cut off (RFC 9110 5.5).
 
-    Returns the sentence that says what is wrong if one of them comes twice, or under a name that some
+    Returns the sentence that says what is wrong: a value in which some server would find another header
+    (RFC 9112 section 5.2: folded lines), or one of them that comes twice, or under a name that some
     server folds to it (``Mcp_Method`` in a WSGI environment).
     """
     values: dict[str, str] = {}
     for name, value in headers:
+        if "\n" in value or "\r" in value or "\0" in value:
+            return "a header value holds a line break or a zero byte"
         lower = name.lower()
         if lower not in SINGLE:
             if ("_" in lower or lower != lower.strip()) and lower.strip().replace("_", "-") in SINGLE:

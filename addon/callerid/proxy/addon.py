@@ -247,6 +247,7 @@ class CalleridAddon:
             server=ruling.server,
             caller=ruling.caller,
             presented=facts.presented,
+            handles=facts.handles(),
             first_rpc_id=_first_id(ruling.messages),
         )
         self.memory.begin(flow, call)

@@ -39,6 +39,7 @@ class Call:
     server: Server | None
     caller: Caller | None
     presented: Presented
+    handles: tuple[str, ...] = ()
     allowed: bool = False
     observed: bool = False
     injection: Injection | None = None

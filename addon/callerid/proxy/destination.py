@@ -40,9 +40,17 @@ class Astray:
     detail: str
 
 
-@lru_cache(maxsize=4096)
+MAX_AUTHORITY = 300
+"""No name of a host with its port is longer (RFC 1035 section 2.3.4); longer ones are not remembered."""
+
+
 def normal_host(host: str) -> str:
     """Lower-case, without brackets and one trailing dot; IP addresses in their canonical form."""
+    return _normal_host(host) if len(host) <= MAX_AUTHORITY else host.lower()
+
+
+@lru_cache(maxsize=4096)
+def _normal_host(host: str) -> str:
     bare = host.strip().rstrip(".").lower()
     if bare.startswith("[") and bare.endswith("]"):
         bare = bare[1:-1]
@@ -58,9 +66,13 @@ def normal_host(host: str) -> str:
         return bare
 
 
-@lru_cache(maxsize=4096)
 def split_authority(authority: str, scheme: str) -> tuple[str, int] | None:
     """``host[:port]`` as (normal host, port), with the scheme's default port; None if it is neither."""
+    return _split_authority(authority, scheme) if len(authority) <= MAX_AUTHORITY else None
+
+
+@lru_cache(maxsize=4096)
+def _split_authority(authority: str, scheme: str) -> tuple[str, int] | None:
     text = authority.strip()
     if not text or "@" in text or any(c.isspace() or c in "/\\?#%," for c in text):
         return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,6 +11,7 @@ from callerid.credentials.inject import Injection
 from callerid.identity.authority import Presented
 from callerid.mcp.answers import Answer
 from callerid.model import Caller, DecisionRecord, Message
+from callerid.proxy.sessions import handle
 
 type Headers = Sequence[tuple[str, str]]
 
@@ -59,11 +59,15 @@ class Facts:
         return None
 
     def session(self) -> str | None:
-        """A digest of the session id. The id itself works like a bearer secret and is not stored."""
+        """The handle of the session id, for the row and for its owner."""
         raw = self.first("mcp-session-id")
-        if not raw:
-            return None
-        return hashlib.sha256(raw.encode("utf-8", "surrogateescape")).hexdigest()[:32]
+        return handle(raw) if raw else None
+
+    def handles(self) -> tuple[str, ...]:
+        """All handles that this request uses: its session, and its URL if that carries a query."""
+        session = self.session()
+        named = (session,) if session is not None else ()
+        return (*named, handle(self.path)) if "?" in self.path else named
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 from mitmproxy import ctx, http
 
-from callerid.config import Server
 from callerid.credentials.binding import is_canonical
 from callerid.mcp import answers
 from callerid.mcp.outcomes import Signal
@@ -19,6 +18,7 @@ from callerid.model import Kind, MessageType, Outcome, OutcomeRecord, RpcId
 from callerid.proxy.calls import Call
 from callerid.proxy.destination import split_authority
 from callerid.proxy.runtime import Runtime, now_us
+from callerid.proxy.sessions import handle
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +51,9 @@ def open_answer(flow: http.HTTPFlow, call: Call, runtime: Runtime) -> None:
         logger.error("callerid: server %s refuses its shared credential", call.server and call.server.id)
         abort(flow)
         return
+    if response.status_code < 400:
+        given = (value.decode("latin-1").strip() for value in heads.get(b"mcp-session-id", ()))
+        _own(call, (*call.handles, *map(handle, given)), runtime)
     _clean_headers(response, call, runtime)
     call.pipeline = _pipeline(flow.request.url, call, runtime)
     if any(message.method in _LIST_METHODS for message in call.messages):
@@ -58,6 +61,14 @@ def open_answer(flow: http.HTTPFlow, call: Call, runtime: Runtime) -> None:
     kinds = (value.split(b";")[0].strip().lower() for value in heads.get(b"content-type", ()))
     if b"text/event-stream" in kinds:
         _stream(flow, call, runtime)
+
+
+def _own(call: Call, handles: Iterable[str], runtime: Runtime) -> None:
+    """What the server gave to this caller, or took from it, is this caller's (law 9)."""
+    if call.caller is None or call.server is None:
+        return
+    for known_as in handles:
+        runtime.rooms.sessions.claim(call.server.id, known_as, call.caller.principal.subject)
 
 
 def take_back(flow: http.HTTPFlow, call: Call) -> None:
@@ -118,12 +129,13 @@ def _pipeline(url: str, call: Call, runtime: Runtime) -> AnswerPipeline:
         scrub_bytes=lambda raw: runtime.rooms.store.scrubber.scrub(raw),
         scrub_json=lambda value: runtime.rooms.store.scrubber.scrub_json(value),
         on_signal=on_signal,
-        on_endpoint=lambda data: _endpoint(url, server, runtime, data),
+        on_endpoint=lambda data: _endpoint(url, call, runtime, data),
     )
 
 
-def _endpoint(url: str, server: Server | None, runtime: Runtime, data: str) -> str | None:
-    """The message URL of a 2024-11-05 stream: same origin, canonical path, then governed as well."""
+def _endpoint(url: str, call: Call, runtime: Runtime, data: str) -> str | None:
+    """The message URL of a 2024-11-05 stream: same origin, canonical path, then governed and owned."""
+    server = call.server
     if server is None:
         return None
     target = urlsplit(urljoin(url, data))
@@ -134,9 +146,9 @@ def _endpoint(url: str, server: Server | None, runtime: Runtime, data: str) -> s
     if not is_canonical(target.path):
         return None
     runtime.rooms.servers.learn_endpoint(server, target.path)
-    if urlsplit(data).netloc:
-        return target.path + (f"?{target.query}" if target.query else "")
-    return data
+    path = target.path + (f"?{target.query}" if target.query else "")
+    _own(call, (handle(path),), runtime)
+    return path if urlsplit(data).netloc else data
 
 
 def _stream(flow: http.HTTPFlow, call: Call, runtime: Runtime) -> None:

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import os
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,6 +29,7 @@ from callerid.identity.registry import Registry
 from callerid.model import DecisionRecord, OutcomeRecord
 from callerid.policy.load import RuleSet, fingerprint, load_rules
 from callerid.proxy.destination import ServerTable
+from callerid.proxy.sessions import Sessions
 from callerid.proxy.walk import Rooms
 
 logger = logging.getLogger(__name__)
@@ -64,6 +66,8 @@ class Runtime:
         self._client_cas: tuple[ClientCA, ...] = ()
         self._tasks: list[asyncio.Task[None]] = []
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._unsettled: deque[tuple[float, asyncio.Future[None]]] = deque()
+        self._alarm: asyncio.TimerHandle | None = None
 
     def open(self, loop: asyncio.AbstractEventLoop) -> None:
         """Open HOME, the stores and the rules; start the writer.
@@ -107,6 +111,7 @@ class Runtime:
             cas=cas,
             jwks=jwks,
             store=store,
+            sessions=before.sessions if before is not None else Sessions(),
         )
 
     def _scrub(self, text: str) -> str:
@@ -132,8 +137,7 @@ class Runtime:
             StoreError: they are not, or not within ``RECORD_TIMEOUT`` seconds.
         """
         waiting = len(records)
-        loop = asyncio.get_running_loop()
-        settled: asyncio.Future[None] = loop.create_future()
+        settled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
         def done(error: BaseException | None) -> None:
             nonlocal waiting
@@ -145,19 +149,31 @@ class Runtime:
             elif waiting == 0:
                 settled.set_result(None)
 
-        def expire() -> None:
+        for record in records:
+            self.writer.decide(record, done)
+        self._bound(settled)
+        await settled
+
+    def _bound(self, settled: asyncio.Future[None]) -> None:
+        """Fail ``settled`` after RECORD_TIMEOUT. One timer serves all: nearly none of them ever fails."""
+        loop = settled.get_loop()
+        now = loop.time()
+        self._unsettled.append((now + RECORD_TIMEOUT, settled))
+        if self._alarm is None or self._alarm.when() < now:
+            self._alarm = loop.call_later(RECORD_TIMEOUT, self._expire, loop)
+
+    def _expire(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._alarm = None
+        while self._unsettled:
+            deadline, settled = self._unsettled[0]
             if not settled.done():
+                if deadline > loop.time():
+                    self._alarm = loop.call_at(deadline, self._expire, loop)
+                    return
                 settled.set_exception(
                     StoreError(f"the audit row was not durable within {RECORD_TIMEOUT:g} s")
                 )
-
-        for record in records:
-            self.writer.decide(record, done)
-        alarm = loop.call_later(RECORD_TIMEOUT, expire)
-        try:
-            await settled
-        finally:
-            alarm.cancel()
+            self._unsettled.popleft()
 
     def outcome(self, record: OutcomeRecord) -> None:
         """Append how a call ended. Losing it is visible (``unknown``) and never holds anybody up."""

@@ -39,9 +39,14 @@ from callerid.model import (
 from callerid.policy.load import RuleSet
 from callerid.proxy.destination import Astray, Governed, ServerTable, Unlisted
 from callerid.proxy.facts import Facts, Ruling
+from callerid.proxy.sessions import Sessions
 
 FAULTS = frozenset({Reason.CREDENTIAL_UNAVAILABLE, Reason.INTERNAL_ERROR, Reason.AUDIT_UNAVAILABLE})
 """Reasons that are faults on our side: the verdict is ``error``, not ``deny``."""
+
+
+_UNKNOWN_CALLERS = frozenset({Reason.NO_EVIDENCE, Reason.EVIDENCE_UNRECOGNISED})
+"""Where servers are only observed, these pass as anonymous; evidence that fails is refused everywhere."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +59,7 @@ class Rooms:
     cas: tuple[LoadedCA, ...]
     jwks: JwksStore
     store: CredentialStore
+    sessions: Sessions
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +120,8 @@ def _unlisted(facts: Facts, rooms: Rooms, new_id: Callable[[], str], place: Unli
     rows.know(caller)
     if rooms.rules.unknown_server != "observe":
         return rows.refuse(found, Reason.UNKNOWN_SERVER, "no server of this name is listed in servers.yaml")
+    if isinstance(caller, Rejected) and caller.reason not in _UNKNOWN_CALLERS:
+        return rows.refuse(found, caller.reason, caller.detail)
     observed = Decision(verdict=Verdict.ALLOW, reason=Reason.OBSERVED, policy=rooms.rules.hash)
     messages = found.messages if isinstance(found, Exchange) else (_unread(facts, found),)
     detail = None if isinstance(found, Exchange) else f"{found.reason.value}: {found.detail}"
@@ -142,6 +150,9 @@ def _governed(facts: Facts, rooms: Rooms, new_id: Callable[[], str], place: Gove
         return rows.refuse(found, caller.reason, caller.detail)
     if isinstance(found, Malformed):
         return rows.refuse(found, found.reason, found.detail)
+    for known_as in facts.handles():
+        if rooms.sessions.owner(server.id, known_as) not in (None, caller.principal.subject):
+            return rows.refuse(found, Reason.SESSION_NOT_YOURS, "the session belongs to another principal")
     if _holds(facts.path) or contains_token(found.body):
         return rows.refuse(
             found, Reason.TOKEN_IN_REQUEST, "a token of ours would have left in the URL or body"
@@ -368,5 +379,5 @@ def target_of(server: Server | None, message: Message) -> str | None:
         else:
             return None
     if isinstance(value, str):
-        return value[:512]
+        return value
     return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else None

@@ -9,14 +9,12 @@ PLAIN = (
     "Accept",
     "Content-Type",
     "Authorization",
-    "Cookie",
     "User-Agent",
     "Mcp-Session-Id",
     "Mcp-Method",
     "Last-Event-Id",
     "Traceparent",
     "X-Request-Id",
-    "X-Forwarded-Proto",
     "Clientcert",
 )
 
@@ -75,6 +73,14 @@ def test_identity_headers_do_not_reach_a_governed_server(name: str) -> None:
 
 @pytest.mark.parametrize("name", IDENTITY)
 def test_identity_headers_to_other_hosts_are_not_ours(name: str) -> None:
+    assert strip_names([name], governed=False) == ()
+
+
+@pytest.mark.parametrize(
+    "name", ["Cookie", "X-Api-Key", "X-Forwarded-Proto", "X-Original-URL", "X-HTTP-Method-Override"]
+)
+def test_other_credentials_and_other_request_lines_do_not_reach_a_governed_server(name: str) -> None:
+    assert strip_names([name], governed=True) == (name,)
     assert strip_names([name], governed=False) == ()
 
 

@@ -195,10 +195,10 @@ def test_claims_are_read_as_claims() -> None:
     params = {
         "protocolVersion": "2025-11-25",
         "capabilities": {},
-        "clientInfo": {"name": "x" * 500, "version": 1},
+        "clientInfo": {"name": "x" * 5000, "version": 1},
     }
     exchange = read(rpc("initialize", params))
-    assert exchange.messages[0].client_name == "x" * 128
+    assert exchange.messages[0].client_name == "x" * 1024
     assert exchange.protocol == "2025-11-25"
 
 
