@@ -42,7 +42,7 @@ class Commands(click.Group):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
 
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Commands)
 @click.version_option(__version__, prog_name="callerid")
 def main() -> None:
     """Caller ID for MCP: a verified caller, a decision, the right secret and a row for every call."""

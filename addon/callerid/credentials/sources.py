@@ -104,7 +104,9 @@ def _file_fault(credential_id: str, name: str, path: str, info: os.stat_result) 
     if not stat.S_ISREG(info.st_mode):
         return Unavailable(credential_id, f"{name} is not a regular file", "Name a file with one secret.")
     mode = stat.S_IMODE(info.st_mode)
-    if mode & 0o077:
+    # A file of root's that our group may read is how systemd and Kubernetes hand a secret to a service.
+    group = 0o040 if info.st_uid == 0 and os.geteuid() != 0 else 0
+    if mode & 0o077 & ~group:
         return Unavailable(
             credential_id,
             f"{name} is open to others than its owner (mode {mode:04o})",

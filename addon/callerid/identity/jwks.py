@@ -249,4 +249,6 @@ def _say(error: Exception) -> str:
         return error.message
     if isinstance(error, urllib.error.HTTPError):
         return f"answered with status {error.code}"
+    if isinstance(error, urllib.error.URLError):
+        return str(error.reason)
     return str(error) or type(error).__name__

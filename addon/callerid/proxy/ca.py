@@ -27,7 +27,6 @@ def ensure(home: Home, *, now: datetime) -> x509.Certificate:
     try:
         if not bundle.exists():
             certs.CertStore.create_store(home.ca, "mitmproxy", KEY_BITS, "callerid", "callerid")
-        _private(home.ca)
         store = certs.CertStore.from_store(home.ca, "mitmproxy", KEY_BITS)
         certificate = store.default_ca.to_cryptography()
         if certificate.public_key() != store.default_privatekey.public_key():
@@ -37,6 +36,9 @@ def ensure(home: Home, *, now: datetime) -> x509.Certificate:
             f"the CA in {home.ca} cannot be read: {error}",
             hint="Restore mitmproxy-ca.pem, or move the ca folder away and run `callerid init`.",
         ) from error
+    if not home.ca_cert.exists():
+        home.ca_cert.write_bytes(certificate.public_bytes(Encoding.PEM))
+    _private(home.ca)
     if certificate.not_valid_after_utc <= now:
         raise StoreError(
             f"the CA in {home.ca} expired on {certificate.not_valid_after_utc:%Y-%m-%d}",

@@ -86,6 +86,10 @@ def check(opts: options.Options, environ: Mapping[str, str] = os.environ) -> Non
         if environ.get(name):
             wrong.append(f"the environment variable {name} must not be set: TLS keys would be written out")
     wrong += [problem for mode in opts.mode if (problem := _mode_problem(mode)) is not None]
+    if "web_port" in opts or "console_layout" in opts:
+        wrong.append(
+            "mitmweb and the console keep every flow in memory and show it: use callerid run or mitmdump"
+        )
     if "flow_detail" in opts and opts.flow_detail > 1:
         wrong.append("option flow_detail must be at most 1: headers with tokens in them would be printed")
     limit = _limit(opts)

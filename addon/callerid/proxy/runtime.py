@@ -64,6 +64,7 @@ class Runtime:
         self._environ: Mapping[str, str] = dict(os.environ)
         self._fingerprint: tuple[Any, ...] = ()
         self._client_cas: tuple[ClientCA, ...] = ()
+        self._ill: dict[str, str] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         self._unsettled: deque[tuple[float, asyncio.Future[None]]] = deque()
@@ -89,6 +90,7 @@ class Runtime:
         self._renew_keys(self.rooms.jwks)
         self.writer.start()
         self.writer.scrub = self._scrub
+        self._tell_health()
         self.writer.policy(rules.hash, now_us(), rules.sources)
         self.writer.event("started", now_us(), {"policy": rules.hash, "servers": len(rules.servers.servers)})
 
@@ -211,9 +213,24 @@ class Runtime:
     async def _poll(self) -> None:
         await asyncio.sleep(POLL_SECONDS)
         self.rooms.store.refresh()
+        self._tell_health()
         found = self._look()
         if found != self._fingerprint:
             await self._reload(found)
+
+    def _tell_health(self) -> None:
+        """Say once of each credential that it cannot be used, and once that it can again."""
+        ill = {
+            status.id: f"{status.detail} {status.hint}"
+            for status in self.rooms.store.status()
+            if not status.ok
+        }
+        for name, why in ill.items():
+            if self._ill.get(name) != why:
+                logger.warning("callerid: credential %s is not available: %s", name, why)
+        for name in self._ill.keys() - ill.keys():
+            logger.warning("callerid: credential %s is available", name)
+        self._ill = ill
 
     def _look(self) -> tuple[Any, ...]:
         """What the rule files and the CA files look like from outside: a change asks for a reload, once."""
