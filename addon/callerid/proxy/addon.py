@@ -20,24 +20,21 @@ from mitmproxy.proxy import server_hooks
 from callerid.audit.records import AuditError
 from callerid.errors import CalleridError, StoreError
 from callerid.home import Home
-from callerid.mcp import answers
 from callerid.model import (
-    Caller,
-    DecisionRecord,
     Message,
     MessageType,
     Outcome,
     Reason,
     Verdict,
 )
-from callerid.proxy import engine, harden, reply, shut, translate
+from callerid.proxy import engine, faults, harden, reply, shut, translate
 from callerid.proxy import tls as edge
 from callerid.proxy.calls import Call, Memory
 from callerid.proxy.destination import normal_host
 from callerid.proxy.door import guarded
-from callerid.proxy.runtime import Runtime, new_id, now_us, require_rules
+from callerid.proxy.runtime import Runtime, new_id, require_rules
 from callerid.proxy.standing import expired, standing
-from callerid.proxy.walk import FAULTS, foreign_strip, walk
+from callerid.proxy.walk import foreign_strip, walk
 
 logger = logging.getLogger(__name__)
 
@@ -267,8 +264,8 @@ class CalleridAddon:
         if call is not None:
             reply.take_back(flow, call)
             self._never_sent(flow, call, detail)
-        record = self._fault_row(flow, call, reason, detail)
-        self._answer_fault(flow, call.messages if call else (), reason, record.event_id)
+        record = faults.row(flow, call, reason, detail, self.runtime.rooms.rules.hash)
+        faults.answer(flow, call.messages if call else (), reason, record.event_id)
         try:
             await self.runtime.record((record,))
         except StoreError as error:
@@ -281,45 +278,13 @@ class CalleridAddon:
         if isinstance(error, AuditError):
             await self.refuse_fault(flow, Reason.AUDIT_UNAVAILABLE, "the row could not be made")
         else:
-            self._answer_fault(flow, call.messages, Reason.AUDIT_UNAVAILABLE, call.records[0].event_id)
+            faults.answer(flow, call.messages, Reason.AUDIT_UNAVAILABLE, call.records[0].event_id)
 
     def _never_sent(self, flow: http.HTTPFlow, call: Call, detail: str) -> None:
         """An ALLOW row that may be stored, of a call that will not leave, says so."""
         call.allowed = any(record.verdict is Verdict.ALLOW for record in call.records)
         reply.finish(flow, call, self.runtime, ended=Outcome.NOT_SENT, detail=detail)
         call.allowed = False
-
-    def _fault_row(
-        self, flow: http.HTTPFlow, call: Call | None, reason: Reason, detail: str
-    ) -> DecisionRecord:
-        known = call.records[0] if call is not None else None
-        caller: Caller | None = call.caller if call is not None else None
-        peer = flow.client_conn.peername
-        host, port = translate.dialled(flow)
-        return DecisionRecord(
-            event_id=new_id(),
-            time_us=now_us(),
-            verdict=Verdict.ERROR if reason in FAULTS else Verdict.DENY,
-            reason=reason,
-            method=known.method if known else f"http/{flow.request.method}",
-            server=known.server if known else f"{host}:{port}",
-            upstream=known.upstream if known else f"{host}:{port}",
-            principal=caller.principal.subject if caller else None,
-            issuer=caller.principal.issuer if caller else None,
-            agent=caller.agent if caller else None,
-            credential_id=caller.credential_id if caller else None,
-            client_ip=peer[0] if peer else None,
-            tool=known.tool if known else None,
-            policy=self.runtime.rooms.rules.hash,
-            detail=detail,
-        )
-
-    def _answer_fault(
-        self, flow: http.HTTPFlow, messages: tuple[Message, ...], reason: Reason, event_id: str
-    ) -> None:
-        message = messages[0] if messages else None
-        answer = answers.refusal(message, reason=reason, event_id=event_id, rule=None, say=None, hidden=False)
-        flow.response = reply.fitting(flow, reply.to_response(answer))
 
     # -- the answer ----------------------------------------------------------------------------
 
@@ -376,7 +341,9 @@ class CalleridAddon:
         else:
             reason = Reason.MALFORMED_HTTP
         with suppress(StoreError):
-            await self.runtime.record((self._fault_row(flow, None, reason, text[:200]),))
+            await self.runtime.record(
+                (faults.row(flow, None, reason, text[:200], self.runtime.rooms.rules.hash),)
+            )
 
     # -- revocation ----------------------------------------------------------------------------
 

@@ -1,0 +1,44 @@
+"""The row and the answer of a request that a fault of ours refuses, or mitmproxy before us (law 3)."""
+
+from __future__ import annotations
+
+from mitmproxy import http
+
+from callerid.mcp import answers
+from callerid.model import DecisionRecord, Message, Reason, Verdict
+from callerid.proxy import reply, translate
+from callerid.proxy.calls import Call
+from callerid.proxy.runtime import new_id, now_us
+from callerid.proxy.walk import FAULTS
+
+
+def row(flow: http.HTTPFlow, call: Call | None, reason: Reason, detail: str, policy: str) -> DecisionRecord:
+    """A row with what is known by now: that of the call under way, else only where it was bound."""
+    known = call.records[0] if call is not None else None
+    caller = call.caller if call is not None else None
+    peer = flow.client_conn.peername
+    host, port = translate.dialled(flow)
+    return DecisionRecord(
+        event_id=new_id(),
+        time_us=now_us(),
+        verdict=Verdict.ERROR if reason in FAULTS else Verdict.DENY,
+        reason=reason,
+        method=known.method if known else f"http/{flow.request.method}",
+        server=known.server if known else f"{host}:{port}",
+        upstream=known.upstream if known else f"{host}:{port}",
+        principal=caller.principal.subject if caller else None,
+        issuer=caller.principal.issuer if caller else None,
+        agent=caller.agent if caller else None,
+        credential_id=caller.credential_id if caller else None,
+        client_ip=peer[0] if peer else None,
+        tool=known.tool if known else None,
+        policy=policy,
+        detail=detail,
+    )
+
+
+def answer(flow: http.HTTPFlow, messages: tuple[Message, ...], reason: Reason, event_id: str) -> None:
+    """Answer the flow with the refusal, under the id of its first message if that was read."""
+    message = messages[0] if messages else None
+    refusal = answers.refusal(message, reason=reason, event_id=event_id, rule=None, say=None, hidden=False)
+    flow.response = reply.fitting(flow, reply.to_response(refusal))
