@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,8 @@ from tests.hooks.scene import Scene, playing
 
 OURS = str(Path(addon_module.__file__).parents[1])
 TOOL = 3
+BACKGROUND = frozenset({"_poll", "watch", "cut_streams", "_flush", "flush_touches", "_look", "_tell_health"})
+"""What runs twice a second beside the requests."""
 START = sys.monitoring.events.PY_START
 
 
@@ -29,17 +32,19 @@ class Fault(Exception):
     """What is raised inside."""
 
 
+type Aim = tuple[str, int]
+"""A function of ours, and which of its starts fails."""
+
+
 class Injector:
-    """Counts the starts of our functions on one kind of thread and raises at the ``at``-th."""
+    """Counts the starts of our functions on one kind of thread, and raises at the one aimed at."""
 
     def __init__(self, *, loop_thread: int, on_loop: bool) -> None:
         self._loop_thread = loop_thread
         self._on_loop = on_loop
-        self.count = 0
-        self.at = 0
+        self.starts: Counter[str] = Counter()
+        self.aim: Aim = ("", 0)
         self.armed = False
-        self.where = ""
-        self.places: list[str] = []
         self.hit: set[str] = set()
 
     def start(self, code: CodeType, offset: int) -> Any:
@@ -47,27 +52,29 @@ class Injector:
             return sys.monitoring.DISABLE
         if not self.armed or (threading.get_ident() == self._loop_thread) is not self._on_loop:
             return None
-        if code.co_name == "_poll" or code.co_name.startswith("<"):
+        if code.co_name in BACKGROUND or code.co_name.startswith("<"):
             return None
-        if code.co_filename.endswith("/proxy/master.py"):
-            return None  # mitmproxy's own place: a fault there ends the connection before any hook of ours
-        self.count += 1
+        if code.co_filename.endswith(("/proxy/master.py", "/proxy/engine.py")):
+            return None  # mitmproxy's own places: it stops the connection there, outside of any hook
         place = f"{code.co_filename.removeprefix(OURS)}:{code.co_qualname}"
-        self.places.append(place)
-        if self.count == self.at:
-            self.where = place
+        self.starts[place] += 1
+        if (place, self.starts[place]) == self.aim:
             self.hit.add(place)
-            raise Fault(self.where)
+            raise Fault(place)
         return None
 
     @contextmanager
-    def at_call(self, number: int) -> Iterator[None]:
-        self.count, self.at, self.where, self.armed = 0, number, "", True
-        self.places.clear()
+    def aiming(self, aim: Aim) -> Iterator[None]:
+        self.starts.clear()
+        self.aim, self.armed = aim, True
         try:
             yield
         finally:
             self.armed = False
+
+    def aims(self) -> list[Aim]:
+        """The first and the last start of every function that the last play went through."""
+        return sorted({(place, n) for place, count in self.starts.items() for n in (1, count)})
 
 
 @contextmanager
@@ -101,40 +108,36 @@ def check(scene: Scene, where: str, marker: str, answer: harness.Answer | None, 
         assert ran is False or arrived(scene, marker)
 
 
-async def play(scene: Scene, injector: Injector, number: int) -> int:
-    """One allowed and one denied call, each with a fault at the ``number``-th internal call."""
-    reached = 0
+async def play(scene: Scene, injector: Injector, aim: Aim) -> None:
+    """One allowed and one denied call, each with a fault where it is aimed."""
     for deniable, name in ((False, "read_thing"), (True, "drop_thing")):
-        marker = f"m-{number}-{name}"
+        marker = f"m-{aim[0]}-{aim[1]}-{name}"
         before = len(scene.proxy.rows())
-        with injector.at_call(number):
+        with injector.aiming(aim):
             answer = await asyncio.to_thread(scene.ask, harness.tool(name, {"marker": marker}))
-        reached = max(reached, injector.count)
-        check(scene, injector.where, marker, answer, deniable=deniable)
+        check(scene, f"{aim}", marker, answer, deniable=deniable)
         if answer is not None and not (answer.status == 200 and b"ran " in answer.body):
-            assert len(scene.proxy.rows()) > before, (
-                f"{number} {injector.where}: refused without a row: {name} {answer}"
-            )
-    return reached
+            assert len(scene.proxy.rows()) > before, f"{aim}: refused without a row: {name} {answer}"
 
 
-def chosen(places: list[str]) -> list[int]:
-    """The calls to fail at: the first and the last of each place, in order."""
-    first = {place: number for number, place in reversed(list(enumerate(places, 1)))}
-    last = {place: number for number, place in enumerate(places, 1)}
-    return sorted({*first.values(), *last.values()})
+async def all_aims(scene: Scene, injector: Injector) -> list[Aim]:
+    aims: set[Aim] = set()
+    for name in ("read_thing", "drop_thing"):
+        with injector.aiming(("", 0)):
+            await asyncio.to_thread(scene.ask, harness.tool(name, {"marker": "dry"}))
+        aims |= set(injector.aims())
+    return sorted(aims)
 
 
 async def test_a_fault_at_any_internal_call_on_the_loop_never_lets_a_call_through(tmp_path: Path) -> None:
     injector = Injector(loop_thread=threading.get_ident(), on_loop=True)
     async with playing(tmp_path) as scene:
         with monitoring(injector):
-            await play(scene, injector, 0)
-            numbers = chosen(injector.places)
-            for number in numbers:
-                await play(scene, injector, number)
-        assert len(numbers) > 100, "the injector saw too little of the path"
-        assert {"/proxy/walk.py:walk", "/proxy/runtime.py:Runtime.record"} <= set(injector.hit)
+            aims = await all_aims(scene, injector)
+            for aim in aims:
+                await play(scene, injector, aim)
+        assert len(aims) > 100, "the injector saw too little of the path"
+        assert {"/proxy/walk.py:walk", "/proxy/runtime.py:Runtime.record"} <= injector.hit
         healthy = await asyncio.to_thread(scene.ask, harness.tool("read_thing", {"marker": "after"}))
         assert healthy is not None
         assert healthy.text == "ran read_thing", "the proxy did not recover"
@@ -144,20 +147,17 @@ async def test_a_fault_in_the_writer_never_lets_a_call_through(tmp_path: Path) -
     injector = Injector(loop_thread=threading.get_ident(), on_loop=False)
     async with playing(tmp_path) as scene:
         with monitoring(injector):
-            reached = await play(scene, injector, 0)
-            for number in range(1, reached + 1):
-                marker = f"w-{number}"
-                with injector.at_call(number):
+            aims = await all_aims(scene, injector)
+            for aim in aims:
+                marker = f"w-{aim[0]}-{aim[1]}"
+                with injector.aiming(aim):
                     answer = await asyncio.to_thread(
                         scene.ask, harness.tool("read_thing", {"marker": marker})
                     )
-                check(scene, injector.where, marker, answer, deniable=False)
+                check(scene, f"{aim}", marker, answer, deniable=False)
                 again = await asyncio.to_thread(
                     scene.ask, harness.tool("read_thing", {"marker": marker + "b"})
                 )
                 assert again is not None
-                assert again.text == "ran read_thing", f"{injector.where}: the writer did not recover"
-        assert reached > 3, "the injector saw too little of the writer"
-        healthy = await asyncio.to_thread(scene.ask, harness.tool("read_thing", {"marker": "after"}))
-        assert healthy is not None
-        assert healthy.text == "ran read_thing", "the writer did not recover"
+                assert again.text == "ran read_thing", f"{aim}: the writer did not recover"
+        assert len(aims) > 3, "the injector saw too little of the writer"
