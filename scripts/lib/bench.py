@@ -1,6 +1,8 @@
 """What callerid costs: direct, bare ``mitmdump -q`` and callerid, interleaved in one run.
 
-CPU is user plus system time of the proxy process per call. Machines are noisy: read the ratios.
+CPU is user plus system time of the proxy process per call, all its threads. callerid runs as in production:
+TLS interception, token identity, rules, a shared credential, a durable audit row before each call and an
+outcome row after it. Machines are noisy: read the ratios of one run, and make several runs.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import base64
 import contextlib
 import json
 import os
+import platform
 import ssl
 import statistics
 import subprocess
@@ -19,6 +22,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 import trustme
@@ -233,13 +237,35 @@ def milliseconds(values: list[float], share: float) -> float:
     return sorted(values)[min(int(len(values) * share), len(values) - 1)] * 1000
 
 
+def machine() -> str:
+    """The day and the machine in one line."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    model = next(
+        (line.partition(":")[2].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")),
+        platform.processor() or platform.machine(),
+    )
+    load = ", ".join(f"{one:.1f}" for one in os.getloadavg())
+    today = datetime.now(UTC).date()
+    python = platform.python_version()
+    return f"{today}, {platform.system()}, {cores} cores ({model}), CPython {python}, load {load}"
+
+
+def _lines(path: str) -> list[str]:
+    try:
+        return Path(path).read_text().splitlines()
+    except OSError:
+        return []
+
+
 def report(ways: list[Way]) -> None:
     base = statistics.median(ways[1].cpu)
-    print("\n| way | CPU per call (µs) | ratio | p50 ms | p99 ms | first event p50 ms |")
-    print("|---|--:|--:|--:|--:|--:|")
+    print(f"\n{machine()}")
+    print("\n| way | CPU per call (µs) | of each round | ratio | p50 ms | p99 ms | first event p50 ms |")
+    print("|---|--:|--:|--:|--:|--:|--:|")
     for way in ways:
         cpu = statistics.median(way.cpu)
-        spent = f"{cpu * 1e6:.0f} | {cpu / base:.2f}" if way.process else "- | -"
+        rounds = " ".join(f"{one * 1e6:.0f}" for one in way.cpu)
+        spent = f"{cpu * 1e6:.0f} | {rounds} | {cpu / base:.2f}" if way.process else "- | - | -"
         event = f"{milliseconds(way.first_event, 0.5):.2f}" if way.first_event else "-"
         print(
             f"| {way.name} | {spent} | {milliseconds(way.latency, 0.5):.2f} | "

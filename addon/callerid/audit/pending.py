@@ -90,7 +90,7 @@ class WriterQueue:
         with self._condition:
             if self._crowd > 1:
                 self._await(GATHER_FULL, min(self._crowd * GATHER_SECONDS, GATHER_MOST))
-            if self._crowd:
+            if self._crowd or self._items:
                 self._await(1, RIDE_SECONDS)  # outcomes of what was just decided need not wake us
             if not self._items:
                 self._asleep = True

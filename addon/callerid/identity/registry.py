@@ -80,22 +80,12 @@ class Registry:
     def find(self, token_digest: str) -> TokenRow | None:
         """The token with this digest, revoked and expired ones included; None if never issued."""
         self._catch_up()
-        row = self._by_digest.get(token_digest)
-        if row is None:
-            row = self._one("sha256 = ?", token_digest)
-            if row is not None:
-                _remember(self._by_digest, token_digest, row)
-        return row
+        return self._known(self._by_digest, "sha256 = ?", token_digest)
 
     def get(self, identifier: str) -> TokenRow | None:
         """The token with this public id, or None."""
         self._catch_up()
-        row = self._by_id.get(identifier)
-        if row is None:
-            row = self._one("id = ?", identifier)
-            if row is not None:
-                _remember(self._by_id, identifier, row)
-        return row
+        return self._known(self._by_id, "id = ?", identifier)
 
     def lineage(self, row: TokenRow) -> tuple[TokenRow, ...]:
         """``row`` and its parents, the child first. All of them must be good, and each one narrows.
@@ -276,6 +266,12 @@ class Registry:
             return self._connection.execute(statement, values).fetchall()
         except (sqlite3.Error, UnicodeEncodeError) as error:
             raise _unusable(self._path, error) from error
+
+    def _known(self, cache: dict[str, TokenRow], condition: str, value: str) -> TokenRow | None:
+        row = cache.get(value)
+        if row is None and (row := self._one(condition, value)) is not None:
+            _remember(cache, value, row)
+        return row
 
     def _one(self, condition: str, value: str) -> TokenRow | None:
         rows = self._rows(f"SELECT {COLUMNS} FROM tokens WHERE {condition}", (value,))  # noqa: S608

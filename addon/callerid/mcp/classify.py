@@ -24,8 +24,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, NoReturn
 
+from callerid.mcp import claims, methods, strictjson
 from callerid.mcp import headers as fields
-from callerid.mcp import methods, strictjson
 from callerid.model import EMPTY, Exchange, Kind, Malformed, Message, MessageType, Reason, RpcId
 
 PARSE_ERROR = -32700
@@ -52,12 +52,10 @@ ANSWERS: Mapping[Reason, tuple[int, int]] = MappingProxyType(
 """Reason to (HTTP status, JSON-RPC code); NOT_MCP may carry a closer status."""
 
 MAX_ID_LENGTH = 256
-MAX_CLAIM = 128
 
 _ENVELOPE = frozenset({"jsonrpc", "id", "method", "params", "result", "error"})
 _NO_PARAMS: Mapping[str, Any] = {}
 _SAFE_INTEGER = 2**53
-_HEX = frozenset("0123456789abcdef")
 
 
 class _Refused(Exception):
@@ -246,9 +244,9 @@ def _message(request: _Request, member: object) -> Message:
         rpc_id=envelope.get("id"),
         name=target.name,
         arguments=target.arguments,
-        client_name=_client_name(method, params, meta),
-        trace_id=_trace_id(meta.get("traceparent")),
-        protocol=revision if revision is not None else _offered(method, params),
+        client_name=claims.client_name(method, params, meta),
+        trace_id=claims.trace_id(meta.get("traceparent")),
+        protocol=revision if revision is not None else claims.offered(method, params),
     )
 
 
@@ -366,40 +364,6 @@ def _readable(envelope: object) -> tuple[RpcId | None, str | None]:
         return None, None
     rpc_id = envelope.get("id")
     return rpc_id if _is_id(rpc_id) else None, method
-
-
-def _client_name(method: str, params: Mapping[str, Any], meta: Mapping[str, Any]) -> str | None:
-    """``name/version`` of clientInfo: a claim for the row, made printable.
-
-    Cut far beyond what a row keeps: the audit redacts before it cuts, and half a secret has no shape.
-    """
-    info = params.get("clientInfo") if method == "initialize" else meta.get(methods.META_CLIENT_INFO)
-    if type(info) is not dict or not isinstance(info.get("name"), str):
-        return None
-    version = info.get("version")
-    claim = f"{info['name']}/{version}" if isinstance(version, str) else info["name"]
-    return "".join(char for char in claim[: 8 * MAX_CLAIM] if char.isprintable()) or None
-
-
-def _trace_id(traceparent: object) -> str | None:
-    """The trace-id of a W3C traceparent (Trace Context level 1, section 3.2), or None."""
-    if not isinstance(traceparent, str) or len(traceparent) > MAX_CLAIM:
-        return None
-    version, *rest = traceparent.split("-")
-    if len(version) != 2 or version == "ff" or not _HEX.issuperset(version):
-        return None
-    if len(rest) != 3 and (version == "00" or len(rest) < 3):
-        return None
-    trace, parent, flags = rest[:3]
-    if (len(trace), len(parent), len(flags)) != (32, 16, 2) or not _HEX.issuperset(trace + parent + flags):
-        return None
-    return trace if trace.strip("0") and parent.strip("0") else None
-
-
-def _offered(method: str, params: Mapping[str, Any]) -> str | None:
-    """The revision that ``initialize`` offers: the client's wish, not yet in force."""
-    offer = params.get("protocolVersion") if method == "initialize" else None
-    return offer if isinstance(offer, str) and 0 < len(offer) <= 32 and offer.isprintable() else None
 
 
 def _malformed(detail: str) -> NoReturn:

@@ -183,7 +183,7 @@ class Engine:
         caller = favoured.caller
         if server.id not in self._servers:
             return self._no(Reason.UNKNOWN_SERVER)
-        if target is None:
+        if target is None or type(kind) is not Kind:
             return self._no(Reason.NO_GRANT)
         if not all(self.covered(ceiling, server, kind, target) for ceiling in caller.ceilings):
             return self._no(Reason.OUTSIDE_SCOPE)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from mitmproxy import connection, ctx, exceptions, http, tcp, tls, udp
 from mitmproxy.addonmanager import Loader
-from mitmproxy.proxy import server_hooks
+from mitmproxy.proxy import context, server_hooks
 
 from callerid.audit.records import AuditError
 from callerid.errors import CalleridError, StoreError
@@ -54,6 +54,7 @@ class CalleridAddon:
         self._opened = False
         self._judged: tuple[int, int] | None = None
         engine.install()
+        engine.on_unread(self.unread)
 
     # -- lifecycle -----------------------------------------------------------------------------
 
@@ -315,6 +316,7 @@ class CalleridAddon:
     async def error(self, flow: http.HTTPFlow) -> None:
         """The flow ended early: an outcome if it was let go, a refusal row if it never got that far."""
         call = self.memory.end(flow)
+        nested = shut.is_sealed(flow)  # a CONNECT inside a tunnel comes by requestheaders, the outer one not
         # mitmproxy quotes what it could not read. Scrubbed before it is cut, or a part would stay, and
         # before anybody else prints it.
         if flow.error is not None and self._opened:
@@ -326,11 +328,17 @@ class CalleridAddon:
             ended = _how_it_ended(text) if dialled else Outcome.NOT_SENT
             reply.finish(flow, call, self.runtime, ended=ended, detail=text[:200])
             engine.leave(flow.client_conn, reply.unanswered(call))
-        elif call is None and flow.request.method != "CONNECT" and self._concerns_us(flow):
+        elif call is None and (flow.request.method != "CONNECT" or nested) and self._concerns_us(flow):
             await self.refuse_unread(flow, text)
 
     def _concerns_us(self, flow: http.HTTPFlow) -> bool:
         return self._opened and self.runtime.rooms.servers.is_listed(*translate.dialled(flow))
+
+    def unread(self, where: context.Context, flaw: str) -> None:
+        """A request head was refused before there was a flow: a row, for which nobody waits (law 2)."""
+        if self._opened:
+            record = faults.unread_row(where, flaw, self.runtime.rooms.rules.hash)
+            self.runtime.writer.decide(record, lambda error: None)
 
     async def refuse_unread(self, flow: http.HTTPFlow, text: str) -> None:
         """mitmproxy refused the request before it could be judged: too large, malformed, or given up."""

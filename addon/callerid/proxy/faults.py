@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mitmproxy import http
+from mitmproxy.proxy import context
 
 from callerid.mcp import answers
 from callerid.model import DecisionRecord, Message, Reason, Verdict
@@ -34,6 +35,25 @@ def row(flow: http.HTTPFlow, call: Call | None, reason: Reason, detail: str, pol
         tool=known.tool if known else None,
         policy=policy,
         detail=detail,
+    )
+
+
+def unread_row(where: context.Context, flaw: str, policy: str) -> DecisionRecord:
+    """A row for a request head without a flow. ``-`` is the server where none was named yet."""
+    address = where.server.address
+    place = f"{address[0]}:{address[1]}" if address else "-"
+    peer = where.client.peername
+    return DecisionRecord(
+        event_id=new_id(),
+        time_us=now_us(),
+        verdict=Verdict.DENY,
+        reason=Reason.MALFORMED_HTTP,
+        method="http/?",
+        server=place,
+        upstream=place,
+        client_ip=peer[0] if peer else None,
+        policy=policy,
+        detail=flaw,
     )
 
 

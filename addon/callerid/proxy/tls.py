@@ -16,6 +16,8 @@ from mitmproxy.proxy import context, layers
 from mitmproxy.proxy.layers import modes
 from OpenSSL import SSL
 
+from callerid.proxy.destination import normal_host
+
 _SESSION_CONTEXT = b"callerid"
 _prepared: weakref.WeakSet[Any] = weakref.WeakSet()
 
@@ -78,7 +80,7 @@ def certificate_chain(data: tls.TlsData) -> tuple[bytes, ...]:
 def pin_server_name(data: tls.TlsData) -> None:
     """The upstream must prove the name that is dialled, not the one that the client sent as SNI."""
     if isinstance(data.conn, connection.Server) and data.conn.address is not None:
-        data.conn.sni = data.conn.address[0]
+        data.conn.sni = normal_host(data.conn.address[0])
 
 
 def is_verified(data: tls.TlsData) -> bool:
@@ -88,7 +90,7 @@ def is_verified(data: tls.TlsData) -> bool:
     lib = SSL._lib  # type: ignore[attr-defined]
     asked = data.ssl_conn.get_context().get_verify_mode() & SSL.VERIFY_PEER
     good = lib.SSL_get_verify_result(data.ssl_conn._ssl) == lib.X509_V_OK
-    return bool(asked) and good and data.conn.sni == data.conn.address[0]
+    return bool(asked) and good and data.conn.sni == normal_host(data.conn.address[0])
 
 
 def drop(data: tls.TlsData) -> None:

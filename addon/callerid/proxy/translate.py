@@ -42,7 +42,7 @@ def facts(flow: http.HTTPFlow, state: ClientState) -> Facts:
     client_ip = peer[0] if peer else None
     return Facts(
         time_us=now_us(),
-        http_method=request.method,
+        http_method=request.data.method.decode("utf-8", "surrogateescape"),
         scheme=request.scheme,
         host=request.host,
         port=request.port,
@@ -81,8 +81,11 @@ def _said(request: http.Request, hosts: tuple[str, ...]) -> str | None:
 
 
 def dialled(flow: http.HTTPFlow) -> tuple[str, int]:
-    """Host and port that the flow is for, also when mitmproxy gave up before it read them (port 0: none)."""
-    if flow.request.host:
+    """Host and port that the flow is for, also when mitmproxy gave up before it read them (port 0: none).
+
+    For a CONNECT inside a tunnel that is where the tunnel leads.
+    """
+    if flow.request.host and not (flow.request.method == "CONNECT" and flow.server_conn.address):
         return flow.request.host, flow.request.port
     return flow.server_conn.address[:2] if flow.server_conn.address else ("", 0)
 

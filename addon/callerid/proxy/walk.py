@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import unquote
 
 from callerid.config import Server
 from callerid.credentials.binding import Destination
@@ -19,7 +20,7 @@ from callerid.credentials.strip import strip_names
 from callerid.identity.authority import Authority
 from callerid.identity.client_cas import LoadedCA
 from callerid.identity.jwks import JwksStore
-from callerid.identity.tokens import PREFIX, contains_token
+from callerid.identity.tokens import LENGTH, PREFIX, contains_token
 from callerid.mcp import answers
 from callerid.mcp.classify import classify
 from callerid.mcp.recognise import looks_like_mcp_request
@@ -98,13 +99,25 @@ def walk(facts: Facts, rooms: Rooms, new_id: Callable[[], str]) -> Ruling | None
 
 def foreign_strip(facts: Facts, authority: Authority) -> tuple[str, ...]:
     """Header names to delete from traffic to any host: our carriers, and whatever holds our evidence."""
-    names = {name for name, value in facts.headers if authority.is_ours(value) or _holds(value)}
-    return (*strip_names((name for name, _ in facts.headers), governed=False), *names)
+    names = strip_names((name for name, _ in facts.headers), governed=False)
+    return (*names, *_holding(facts, authority))
 
 
-def _holds(value: str) -> bool:
-    """True if a well-formed token of ours stands anywhere in ``value``."""
-    return PREFIX in value and contains_token(value.encode("utf-8", "surrogateescape"))
+def _holding(facts: Facts, authority: Authority) -> tuple[str, ...]:
+    """Names of headers in which a token of ours, or a JWT for us, stands: in the value or in the name."""
+    return tuple(
+        name
+        for name, value in facts.headers
+        if (len(value) >= LENGTH and (_holds(value) or authority.is_ours(value)))
+        or (len(name) >= LENGTH and _holds(name))
+    )
+
+
+def _holds(text: str) -> bool:
+    """True if a well-formed token of ours stands anywhere in ``text``, also percent-encoded."""
+    if "%" in text:
+        text = f"{text} {unquote(text, errors='surrogateescape')}"
+    return PREFIX in text and contains_token(text.encode("utf-8", "surrogateescape"))
 
 
 def _unlisted(facts: Facts, rooms: Rooms, new_id: Callable[[], str], place: Unlisted) -> Ruling | None:
@@ -184,7 +197,7 @@ def _credential(
     found: Exchange,
     findings: list[_Finding],
 ) -> Ruling:
-    strip = _governed_strip(facts)
+    strip = _governed_strip(facts, rooms.authority)
     if server.credential is None:
         return rows.allow(findings, body=found.body, injection=None, strip=strip)
     prepared = rooms.store.prepare(
@@ -217,11 +230,10 @@ def _credential(
     return rows.allow(findings, body=found.body, injection=prepared, strip=strip)
 
 
-def _governed_strip(facts: Facts) -> tuple[str, ...]:
+def _governed_strip(facts: Facts, authority: Authority) -> tuple[str, ...]:
     """Towards a listed server nothing of the caller's own credentials goes on, ours or not."""
-    names = [name for name, _ in facts.headers]
-    held = [name for name, value in facts.headers if PREFIX in value and _holds(value)]
-    return (*strip_names(names, governed=True), *held, "authorization")
+    names = strip_names((name for name, _ in facts.headers), governed=True)
+    return (*names, *_holding(facts, authority), "authorization")
 
 
 class _Rows:

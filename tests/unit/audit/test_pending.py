@@ -1,6 +1,13 @@
 from __future__ import annotations
 
+import threading
+
+import pytest
+
+from callerid.audit import pending
 from callerid.audit.pending import Item, Losses, Table, WriterQueue
+
+from .samples import PATIENCE
 
 
 def item(table: Table, number: int = 0) -> Item:
@@ -47,3 +54,81 @@ def test_losses_settle_what_was_reported_and_keep_what_came_since() -> None:
 
 def test_policies_and_events_are_inserted_before_the_decisions_that_name_them() -> None:
     assert list(Table) == [Table.POLICY, Table.EVENT, Table.DECISION, Table.OUTCOME]
+
+
+def taken_by(queue: WriterQueue) -> tuple[threading.Thread, list[int]]:
+    """A reader in its own thread, and how many rows each of its batches has."""
+    sizes: list[int] = []
+    reader = threading.Thread(target=lambda: sizes.append(len(queue.take(None) or [])), daemon=True)
+    reader.start()
+    return reader, sizes
+
+
+@pytest.fixture
+def crowded(monkeypatch: pytest.MonkeyPatch) -> WriterQueue:
+    """A queue whose last batch held two decisions, and that then gathers for as long as the test likes."""
+    monkeypatch.setattr(pending, "GATHER_SECONDS", PATIENCE)
+    monkeypatch.setattr(pending, "GATHER_MOST", PATIENCE)
+    queue = WriterQueue(1000)
+    queue.put(item(Table.DECISION))
+    queue.put(item(Table.DECISION))
+    assert len(queue.take(None) or []) == 2
+    return queue
+
+
+def test_a_lone_decision_never_waits_for_company(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pending, "GATHER_SECONDS", PATIENCE)
+    monkeypatch.setattr(pending, "GATHER_MOST", PATIENCE)
+    queue = WriterQueue(10)
+    for _ in range(2):
+        queue.put(item(Table.DECISION))
+        reader, sizes = taken_by(queue)
+        reader.join(PATIENCE / 2)
+        assert sizes == [1]
+
+
+def test_after_a_crowd_decisions_gather_until_they_are_enough(crowded: WriterQueue) -> None:
+    crowded.put(item(Table.DECISION))
+    reader, sizes = taken_by(crowded)
+    reader.join(0.05)
+    assert sizes == []
+    for _ in range(pending.GATHER_FULL - 1):
+        crowded.put(item(Table.DECISION))
+    reader.join(PATIENCE / 2)
+    assert sizes == [pending.GATHER_FULL]
+
+
+def test_a_queue_that_closes_gathers_no_more(crowded: WriterQueue) -> None:
+    crowded.put(item(Table.DECISION))
+    reader, sizes = taken_by(crowded)
+    crowded.close()
+    reader.join(PATIENCE / 2)
+    assert sizes == [1]
+
+
+def test_a_crowd_that_has_gone_leaves_nobody_waiting_long() -> None:
+    queue = WriterQueue(10)
+    queue.put(item(Table.DECISION))
+    queue.put(item(Table.DECISION))
+    queue.take(None)
+    queue.put(item(Table.DECISION))
+    assert len(queue.take(None) or []) == 1, "company never came, and the row goes all the same"
+
+
+def test_an_outcome_alone_goes_after_its_ride(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pending, "RIDE_SECONDS", 0.001)
+    queue = WriterQueue(10)
+    reader, sizes = taken_by(queue)
+    queue.put(item(Table.OUTCOME))
+    reader.join(PATIENCE)
+    assert sizes == [1]
+
+
+def test_an_outcome_rides_with_the_next_decision(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pending, "RIDE_SECONDS", PATIENCE)
+    queue = WriterQueue(10)
+    queue.put(item(Table.OUTCOME))
+    reader, sizes = taken_by(queue)
+    queue.put(item(Table.DECISION))
+    reader.join(PATIENCE / 2)
+    assert sizes == [2]

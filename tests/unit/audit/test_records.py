@@ -131,3 +131,25 @@ def test_an_outcome_becomes_a_row() -> None:
 
 def test_verdicts_are_stored_by_value() -> None:
     assert [stored(decision(verdict=verdict))["verdict"] for verdict in Verdict] == ["deny", "allow", "error"]
+
+
+@pytest.mark.parametrize("column", ["tool", "target", "user_agent", "detail"])
+def test_a_line_feed_in_a_claim_is_made_visible(column: str) -> None:
+    assert stored(decision(**{column: "first\nsecond"}))[column] == "first\\x0asecond"
+
+
+def test_a_secret_in_the_arguments_and_one_in_a_claim_are_both_found() -> None:
+    def scrub(text: str) -> str:
+        return text.replace(CANARY, "[shared]")
+
+    for changes in ({"target": CANARY}, {"arguments": {"path": CANARY}}, {"arguments": {CANARY: 1}}):
+        row = decision_row(decision(**changes), scrub)
+        assert CANARY not in json.dumps(row)
+        assert "[shared]" in json.dumps(row)
+
+
+def test_evidence_is_written_for_its_own_caller() -> None:
+    first = stored(decision(evidence=()))["evidence"]
+    second = stored(decision(evidence=(decision().evidence[0],)))["evidence"]
+    assert first == "[]"
+    assert json.loads(second)[0]["credential_id"] == "tok_alice_1"

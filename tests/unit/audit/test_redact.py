@@ -126,3 +126,26 @@ def test_text_for_a_column_is_redacted_inert_and_short() -> None:
 
 def test_text_that_fits_is_left_alone() -> None:
     assert redact_text("read_file", scrub=unchanged, limit=9) == "read_file"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Bearer\nmF_9.B5f-4.1JqM-hunter2",
+        "run --password\thunter2-and-more",
+        'say "hello"\nBearer\r\nmF_9.B5f-4.1JqM-hunter2',
+    ],
+    ids=["line feed", "tab", "quotes and CRLF"],
+)
+def test_an_escape_in_the_json_text_hides_no_shape(text: str) -> None:
+    stored, hits = redact({"note": text}, scrub=str)
+    assert "hunter2" not in stored
+    assert hits == 1
+
+
+def test_a_live_secret_that_json_escapes_is_found() -> None:
+    stored, hits = redact(
+        {"note": 'x pa"ss\\7f3a y'}, scrub=lambda text: text.replace('pa"ss\\7f3a', "[shared]")
+    )
+    assert json.loads(stored) == {"note": "x [shared] y"}
+    assert hits == 1

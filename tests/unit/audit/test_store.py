@@ -52,3 +52,37 @@ def test_the_store_knows_where_the_run_before_ended(tmp_path: Path) -> None:
     assert store.start_seq == 2
     assert store.unknown == {"calls": 2, "first_seq": 1, "last_seq": 2}
     store.close()
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7, 16, 33])
+def test_a_batch_of_any_size_is_stored_whole_and_in_order(
+    store: Store, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(Store, "_row_by_row")  # the good case needs no second try
+    batch = [item(number) for number in range(count)]
+    assert store.commit(batch) == [None] * count
+    store.close()
+    stored = rows(store.path, "SELECT event_id FROM decision ORDER BY seq")
+    assert [row["event_id"] for row in stored] == [entry.row[0] for entry in batch]
+
+
+def test_a_bad_row_in_a_large_batch_takes_nobody_along(store: Store) -> None:
+    store.commit([item(5)])
+    errors = store.commit([item(number) for number in range(20)])
+    assert [number for number, error in enumerate(errors) if error is not None] == [5]
+    store.close()
+    assert len(rows(store.path, "SELECT seq FROM decision")) == 20
+
+
+def test_a_fault_of_ours_in_the_transaction_leaves_no_transaction_open(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(self: object, *_: object) -> None:
+        raise RuntimeError
+
+    with monkeypatch.context() as patch:
+        patch.setattr("callerid.audit.store._Transaction.__exit__", broken)
+        with pytest.raises(RuntimeError):
+            store.commit([item(1)])
+    assert store.commit([item(2)]) == [None]
+    store.close()
