@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import itertools
 
-from callerid.mcp.pipeline import AnswerPipeline
-from callerid.mcp.sse import EventParser, read_event, with_data
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from callerid.mcp.pipeline import AnswerPipeline
+from callerid.mcp.sse import EventParser, read_event, with_data
 
 PIECES = [
     *(b"\n", b"\r", b"\r\n", b"\n\n", b"\r\n\r\n", b"\xef\xbb\xbf", b"data", b"data:", b"data: x", b":"),

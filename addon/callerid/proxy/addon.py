@@ -196,9 +196,12 @@ class CalleridAddon:
 
     @guarded(shut.dial)
     def server_connect(self, data: server_hooks.ServerConnectionHookData) -> None:
-        """Nothing is dialled for a connection on which a hook failed."""
+        """Nothing is dialled for a connection on which a hook failed, and nothing is dialled for ever."""
         if self.memory.client(data.client).broken:
             data.server.error = "callerid: internal error"
+            return
+        loop = asyncio.get_running_loop()
+        loop.call_later(edge.CONNECT_SECONDS, edge.give_up, data.client, data.server)
 
     @guarded(shut.quietly)
     def tcp_start(self, flow: tcp.TCPFlow) -> None:

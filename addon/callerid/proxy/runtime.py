@@ -64,6 +64,7 @@ class Runtime:
         self._environ: Mapping[str, str] = dict(os.environ)
         self._fingerprint: tuple[Any, ...] = ()
         self._client_cas: tuple[ClientCA, ...] = ()
+        self._looked: tuple[Any, ...] = ()
         self._ill: dict[str, str] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -214,8 +215,10 @@ class Runtime:
         await asyncio.sleep(POLL_SECONDS)
         self.rooms.store.refresh()
         self._tell_health()
-        found = self._look()
-        if found != self._fingerprint:
+        found, before = self._look(), self._looked
+        self._looked = found
+        # Only what has stopped changing is read: half a file can be a valid one, without its deny rules.
+        if found != self._fingerprint and found == before:
             await self._reload(found)
 
     def _tell_health(self) -> None:

@@ -18,6 +18,9 @@ from OpenSSL import SSL
 
 from callerid.proxy.destination import normal_host
 
+CONNECT_SECONDS = 20.0
+"""For the TCP and TLS handshakes with an upstream together; mitmproxy waits without end."""
+
 _SESSION_CONTEXT = b"callerid"
 _prepared: weakref.WeakSet[Any] = weakref.WeakSet()
 
@@ -99,3 +102,13 @@ def drop(data: tls.TlsData) -> None:
     transport = handler.transports.get(data.conn) if handler is not None else None
     if transport is not None and transport.writer is not None:
         transport.writer.transport.abort()
+
+
+def give_up(client: connection.Client, server: connection.Server) -> None:
+    """End an upstream connection whose handshakes did not get done; the client is answered with 502."""
+    if server.timestamp_tls_setup if server.tls else server.timestamp_tcp_setup:
+        return
+    handler = ctx.master.addons.get("proxyserver").connections.get(client.id)
+    transport = handler.transports.get(server) if handler is not None else None
+    if transport is not None and transport.handler is not None:
+        transport.handler.cancel("the upstream did not answer in time")

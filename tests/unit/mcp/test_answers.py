@@ -4,6 +4,10 @@ import json
 from typing import Any
 
 import pytest
+from mcp_types.jsonrpc import JSONRPCError, JSONRPCResponse, jsonrpc_message_adapter
+from mcp_types.methods import parse_server_result
+from mcp_types.version import KNOWN_PROTOCOL_VERSIONS
+
 from callerid.mcp.answers import (
     DENIED_CODE,
     FAULT_CODE,
@@ -20,9 +24,6 @@ from callerid.mcp.answers import (
 )
 from callerid.mcp.sse import EventParser
 from callerid.model import Kind, Malformed, Message, MessageType, Reason, RpcId
-from mcp_types.jsonrpc import JSONRPCError, JSONRPCResponse, jsonrpc_message_adapter
-from mcp_types.methods import parse_server_result
-from mcp_types.version import KNOWN_PROTOCOL_VERSIONS
 
 DECISION = "0193a0c0-0000-7000-8000-000000000001"
 ALLOWED = {Reason.GRANTED, Reason.PROTOCOL, Reason.OBSERVED, Reason.MONITORED}

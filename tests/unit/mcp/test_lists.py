@@ -4,6 +4,7 @@ import copy
 from typing import Any
 
 import pytest
+
 from callerid.mcp.lists import LIST_METHODS, MAX_TTL_MS, filter_result, has_list, tells_hidden
 from callerid.model import Kind
 

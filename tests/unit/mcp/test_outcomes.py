@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 from callerid.mcp.outcomes import Signal, read_signal, rpc_id_of
 from callerid.model import Outcome
 

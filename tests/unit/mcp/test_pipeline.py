@@ -5,11 +5,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+
 from callerid.mcp.outcomes import Signal
 from callerid.mcp.pipeline import AnswerPipeline
 from callerid.mcp.sse import EventTooLarge
 from callerid.model import Kind, Outcome
-
 from tests.unit.mcp.pipeline_bench import (
     RESULT,
     SECRET,

@@ -4,11 +4,11 @@ import json
 from typing import Any
 
 import pytest
-from callerid.mcp.outcomes import Signal
-from callerid.model import Outcome, RpcId
 from mcp_types.jsonrpc import JSONRPCError, jsonrpc_message_adapter
 from mcp_types.methods import parse_server_result
 
+from callerid.mcp.outcomes import Signal
+from callerid.model import Outcome, RpcId
 from tests.unit.mcp.pipeline_bench import (
     Bench,
     dump,

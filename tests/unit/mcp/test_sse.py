@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+
 from callerid.mcp.sse import Event, EventParser, EventTooLarge, read_event, with_data
 
 MESSAGE = '{"jsonrpc":"2.0","id":0,"result":{}}'
