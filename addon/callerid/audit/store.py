@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Sequence
+from functools import cache
 from itertools import chain
 from pathlib import Path
 
@@ -29,13 +30,10 @@ _INSERTS = {
     Table.DECISION: _insert("decision", DECISION_COLUMNS),
     Table.OUTCOME: _insert("outcome", OUTCOME_COLUMNS),
 }
-_CHUNKS = (16, 8, 4, 2, 1)
-_MANY = {
-    table: tuple((size, _insert(table.value, columns, size)) for size in _CHUNKS)
-    for table, columns in ((Table.DECISION, DECISION_COLUMNS), (Table.OUTCOME, OUTCOME_COLUMNS))
-}
-"""One statement for several rows: each call into SQLite gives up the interpreter lock and waits for it
-again, which on a busy proxy costs more than the row."""
+_COLUMNS = {Table.DECISION: DECISION_COLUMNS, Table.OUTCOME: OUTCOME_COLUMNS}
+_CHUNK = 16
+"""Rows in one statement: each call into SQLite gives up the interpreter lock and waits for it again, which
+on a busy proxy costs more than the row. 16 decisions stay below 999 parameters, SQLite's lowest limit."""
 
 _ROW_ERRORS = (
     sqlite3.IntegrityError,
@@ -110,7 +108,7 @@ class Store:
         with _Transaction(connection):
             for table in Table:
                 rows = [item.row for item in batch if item.table is table]
-                if rows and table in _MANY:
+                if rows and table in _COLUMNS:
                     _insert_many(connection, table, rows)
                 elif rows:
                     connection.executemany(_INSERTS[table], rows)
@@ -165,11 +163,14 @@ class _Transaction:
 
 def _insert_many(connection: sqlite3.Connection, table: Table, rows: Sequence[Row]) -> None:
     """All rows in as few statements as their number allows, in order."""
-    at = 0
-    for size, statement in _MANY[table]:
-        while len(rows) - at >= size:
-            connection.execute(statement, tuple(chain.from_iterable(rows[at : at + size])))
-            at += size
+    for at in range(0, len(rows), _CHUNK):
+        chunk = rows[at : at + _CHUNK]
+        connection.execute(_statement(table, len(chunk)), tuple(chain.from_iterable(chunk)))
+
+
+@cache
+def _statement(table: Table, rows: int) -> str:
+    return _insert(table.value, _COLUMNS[table], rows)
 
 
 def _try_row(connection: sqlite3.Connection, item: Item) -> StoreError | None:

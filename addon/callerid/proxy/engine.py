@@ -96,7 +96,7 @@ class _Server(_WithoutTrailers, _http1.Http1Server):
 
         A head that nobody can read has no flow, and so no hook: ``unread`` is told of it instead.
         """
-        if isinstance(event, events.DataReceived):
+        if len(self.buf) > MAX_FOLDED:
             raw = bytes(self.buf)
             end = raw.find(b"\r\n\r\n")
             head = raw if end < 0 else raw[:end]
