@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from callerid.config import Server
 from callerid.credentials.inject import Injection
@@ -86,4 +85,3 @@ class Ruling:
     server: Server | None = None
     caller: Caller | None = None
     messages: tuple[Message, ...] = ()
-    entries: Mapping[str, Any] = field(default_factory=dict)
