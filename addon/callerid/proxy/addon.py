@@ -52,7 +52,6 @@ class CalleridAddon:
         self.runtime: Runtime
         self.upstream_ca: Path | None = None
         self._opened = False
-        self._judged: tuple[int, int] | None = None
         engine.install()
         engine.on_unread(self.unread)
 
@@ -328,7 +327,7 @@ class CalleridAddon:
         if call is not None and call.allowed:
             reply.take_back(flow, call)
             dialled = flow.server_conn.timestamp_start is not None
-            ended = _how_it_ended(text) if dialled else Outcome.NOT_SENT
+            ended = faults.how_it_ended(text) if dialled else Outcome.NOT_SENT
             reply.finish(flow, call, self.runtime, ended=ended, detail=text[:200])
             engine.leave(flow.client_conn, reply.unanswered(call))
         elif call is None and (flow.request.method != "CONNECT" or nested) and self._concerns_us(flow):
@@ -369,16 +368,28 @@ class CalleridAddon:
             stamp: tuple[int, int] | None = (id(rooms), self.runtime.registry.generation())
         except StoreError:
             stamp = None
-        changed = stamp is None or stamp != self._judged
-        self._judged = stamp
         for flow, call in list(self.memory.streams.items()):
-            if call.caller is None or call.finished:
-                continue
-            reason = standing(call, rooms, now) if changed else expired(call, now)
-            if reason is not None:
-                logger.warning("callerid: an open stream is cut: %s", reason.value)
-                reply.finish(flow, call, self.runtime, ended=Outcome.CUT, detail=reason.value)
-                reply.cut(flow)
+            try:
+                self._judge_again(flow, call, stamp, now)
+            except Exception:
+                logger.exception("callerid: an open stream could not be cut; tried again at the next turn")
+                call.judged = None
+
+    def _judge_again(
+        self, flow: http.HTTPFlow, call: Call, stamp: tuple[int, int] | None, now: datetime
+    ) -> None:
+        """The stamp is kept per call: one that was let go while the rules changed is judged as well."""
+        if call.caller is None or call.finished:
+            return
+        if stamp is None or call.judged != stamp:
+            reason = standing(call, self.runtime.rooms, now)
+            call.judged = stamp
+        else:
+            reason = expired(call, now)
+        if reason is not None:
+            logger.warning("callerid: an open stream is cut: %s", reason.value)
+            reply.cut(flow)
+            reply.finish(flow, call, self.runtime, ended=Outcome.CUT, detail=reason.value)
 
 
 def _first_id(messages: tuple[Message, ...]) -> str | int | None:
@@ -386,7 +397,3 @@ def _first_id(messages: tuple[Message, ...]) -> str | int | None:
         if message.type is MessageType.REQUEST and message.rpc_id is not None:
             return message.rpc_id
     return None
-
-
-def _how_it_ended(text: str) -> Outcome:
-    return Outcome.CLIENT_GONE if "lient disconnected" in text or "killed" in text else Outcome.UPSTREAM_GONE

@@ -46,6 +46,7 @@ class Call:
     pipeline: AnswerPipeline | None = None
     streaming: bool = False
     finished: bool = False
+    judged: tuple[int, int] | None = None
     response_bytes: int = 0
     first_rpc_id: RpcId | None = None
     refusal: Outcome | None = None

@@ -6,7 +6,7 @@ from mitmproxy import http
 from mitmproxy.proxy import context
 
 from callerid.mcp import answers
-from callerid.model import DecisionRecord, Message, Reason, Verdict
+from callerid.model import DecisionRecord, Message, Outcome, Reason, Verdict
 from callerid.proxy import reply, translate
 from callerid.proxy.calls import Call
 from callerid.proxy.runtime import new_id, now_us
@@ -62,3 +62,8 @@ def answer(flow: http.HTTPFlow, messages: tuple[Message, ...], reason: Reason, e
     message = messages[0] if messages else None
     refusal = answers.refusal(message, reason=reason, event_id=event_id, rule=None, say=None, hidden=False)
     flow.response = reply.fitting(flow, reply.to_response(refusal))
+
+
+def how_it_ended(text: str) -> Outcome:
+    """Who left, by the words in which mitmproxy reports it."""
+    return Outcome.CLIENT_GONE if "lient disconnected" in text or "killed" in text else Outcome.UPSTREAM_GONE
