@@ -41,7 +41,7 @@ SQLITE = ("callerid/audit/", "callerid/identity/registry.py")
 CLOCK = (
     "callerid/cli/",  # a command reads the clock once and hands it on
     "callerid/proxy/addon.py",
-    "callerid/proxy/reply.py",
+    "callerid/proxy/answering.py",
     "callerid/proxy/runtime.py",
     "callerid/proxy/serve.py",
     "callerid/proxy/shut.py",

@@ -47,7 +47,7 @@ def house_files() -> list[Path]:
     try:
         listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     except (OSError, subprocess.CalledProcessError):
-        private = {".venv", ".git", ".callerid", "__pycache__", ".hypothesis"}
+        private = {".venv", ".node", ".git", ".callerid", "__pycache__", ".hypothesis"}
         found = [path for path in ROOT.rglob("*") if not private & set(path.relative_to(ROOT).parts)]
         found = [path for path in found if not any(part.endswith("_cache") for part in path.parts)]
     else:
@@ -157,7 +157,7 @@ def test_a_script_is_named_in_the_documentation(path: Path) -> None:
 
 def test_ci_does_what_the_readme_names() -> None:
     called = re.findall(r"^(scripts/\w+)", (ROOT / ".ci" / "run").read_text(encoding="utf-8"), re.MULTILINE)
-    assert called == ["scripts/check", "scripts/test"]
+    assert called == ["scripts/node", "scripts/check", "scripts/test", "scripts/conformance"]
     if README.exists():
         text = README.read_text(encoding="utf-8")
         assert [script for script in called if script not in text] == []

@@ -52,12 +52,20 @@ class Reason(StrEnum):
     WORKLOAD_UNKNOWN = "workload_unknown"
     AGENT_NOT_PERMITTED = "agent_not_permitted"
     PRINCIPAL_BLOCKED = "principal_blocked"
+    # whose it is
     SESSION_NOT_YOURS = "session_not_yours"
+    SESSION_UNKNOWN = "session_unknown"
+    EVENT_NOT_YOURS = "event_not_yours"
+    TASK_NOT_YOURS = "task_not_yours"
+    STATE_NOT_YOURS = "state_not_yours"
+    REQUEST_NOT_YOURS = "request_not_yours"
+    RESPONSE_UNEXPECTED = "response_unexpected"
     # where it goes
     UNKNOWN_SERVER = "unknown_server"
     DESTINATION_MISMATCH = "destination_mismatch"
     PATH_NOT_CANONICAL = "path_not_canonical"
     UPGRADE_REFUSED = "upgrade_refused"
+    ADDRESS_REFUSED = "address_refused"
     TOKEN_IN_REQUEST = "token_in_request"
     # what it says
     MALFORMED_JSON = "malformed_json"
@@ -65,6 +73,9 @@ class Reason(StrEnum):
     NOT_UTF8 = "not_utf8"
     ENCODING_REFUSED = "encoding_refused"
     TOO_LARGE = "too_large"
+    HEADERS_TOO_LARGE = "headers_too_large"
+    TOO_SLOW = "too_slow"
+    TOO_MANY_IN_FLIGHT = "too_many_in_flight"
     TOO_DEEP = "too_deep"
     MALFORMED_MESSAGE = "malformed_message"
     MALFORMED_HTTP = "malformed_http"
@@ -104,6 +115,8 @@ class Outcome(StrEnum):
     UPSTREAM_GONE = "upstream_gone"
     CLIENT_GONE = "client_gone"
     CUT = "cut"
+    IDLE = "idle"
+    RESPONSE_TOO_LARGE = "response_too_large"
     NOT_SENT = "not_sent"
 
 
@@ -204,6 +217,13 @@ class Kind(StrEnum):
     METHOD = "method"
 
 
+class Direction(StrEnum):
+    """Who began it: the client asks a server, or a server asks something of the client."""
+
+    CLIENT = "client"
+    SERVER = "server"
+
+
 class MessageType(StrEnum):
     """The three JSON-RPC shapes, and a bodiless HTTP exchange (GET stream, DELETE session)."""
 
@@ -211,6 +231,27 @@ class MessageType(StrEnum):
     NOTIFICATION = "notification"
     RESPONSE = "response"
     HTTP = "http"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refs:
+    """What a message refers to that was made before it: handles, and answers to a server's requests.
+
+    ``task_ids`` of ``tasks/*`` and of ``subscriptions/listen``; ``resources`` that the latter subscribes to;
+    ``request_state`` and ``input_responses`` of a repeated call (2026-07-28, multi round-trip requests);
+    ``cancels`` of ``notifications/cancelled``; ``answer`` is the result of a client's response, None if
+    that is an error.
+    """
+
+    task_ids: tuple[str, ...] = ()
+    resources: tuple[str, ...] = ()
+    request_state: str | None = None
+    input_responses: Mapping[str, Any] = field(default_factory=lambda: EMPTY)
+    cancels: RpcId | None = None
+    answer: Mapping[str, Any] | None = None
+
+
+NO_REFS = Refs()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -230,6 +271,7 @@ class Message:
     client_name: str | None = None
     trace_id: str | None = None
     protocol: str | None = None
+    refs: Refs = NO_REFS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -244,7 +286,10 @@ class Exchange:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Malformed:
-    """A request that cannot be judged. ``http_status`` and ``rpc_code`` are its answer."""
+    """A request that cannot be judged. ``http_status``, ``rpc_code`` and ``data`` are its answer.
+
+    ``elements`` are method and id of each member of a batch, as far as they can be read: each is a row.
+    """
 
     reason: Reason
     detail: str
@@ -252,6 +297,8 @@ class Malformed:
     rpc_code: int
     rpc_id: RpcId | None = None
     method: str | None = None
+    data: Mapping[str, Any] | None = None
+    elements: tuple[tuple[str | None, RpcId | None], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -272,7 +319,11 @@ class Decision:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecisionRecord:
-    """One row of the audit, written before a byte leaves. Times are microseconds since the epoch, UTC."""
+    """One row of the audit, written before a byte leaves. Times are microseconds since the epoch, UTC.
+
+    ``path`` is that of the URL, without its query. ``caused_by`` is the event id of the call in whose
+    answer a server asked (``direction`` server), or of the server's request that a client answers.
+    """
 
     event_id: str
     time_us: int
@@ -306,11 +357,18 @@ class DecisionRecord:
     rpc_id: str | None = None
     batch_index: int | None = None
     trace_id: str | None = None
+    kind: str | None = None
+    direction: Direction = Direction.CLIENT
+    caused_by: str | None = None
+    path: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutcomeRecord:
-    """How a recorded call ended; appended, never an update of the decision row."""
+    """How a recorded call ended; appended, never an update of the decision row.
+
+    ``handle`` is the digest of what the server made for this caller: a session, a task, a request state.
+    """
 
     event_id: str
     time_us: int
@@ -320,3 +378,4 @@ class OutcomeRecord:
     duration_us: int | None = None
     response_bytes: int | None = None
     detail: str | None = None
+    handle: str | None = None

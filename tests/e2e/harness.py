@@ -36,6 +36,8 @@ from tests.e2e.warm import Warm
 ROOT = Path(__file__).resolve().parents[2]
 SECRET = "up-secret-4f9c2a7d81e6b350"
 DEADLINE = 20.0
+STARTING = 60.0
+"""Several processes start side by side, on two cores."""
 
 
 @dataclass
@@ -312,6 +314,7 @@ class Proxy:
     def __init__(
         self, folder: Path, rules: Mapping[str, str], *, ca: Path, modes: tuple[str, ...] = ("regular",),
         environ: Mapping[str, str] | None = None, entry: str = "run", python: tuple[str, ...] = ("-O",),
+        private: tuple[str, ...] = ("127.0.0.0/8", "::1"), sets: tuple[str, ...] = (),
     ) -> None:  # fmt: skip
         self.home = folder / "home"
         self.rules = folder / "rules"
@@ -322,6 +325,7 @@ class Proxy:
         self.modes = modes
         self.entry = entry
         self.python = python
+        self.sets = tuple(f"callerid_private={place}" for place in private) + sets
         self.environ = {**os.environ, "PYTHONPATH": str(ROOT / "addon"), **(environ or {})}
         for name in ("HTTPS_PROXY", "HTTP_PROXY", "https_proxy", "http_proxy", "ALL_PROXY"):
             self.environ.pop(name, None)
@@ -337,6 +341,7 @@ class Proxy:
                 sys.executable, *self.python, "-m", "callerid", "run", "--home", str(self.home),
                 "--rules", str(self.rules), "--listen", "127.0.0.1:0", "--upstream-ca", str(self.ca),
                 *(arg for mode in self.modes for arg in ("--mode", mode)),
+                *(arg for option in self.sets for arg in ("--set", option)),
             ]  # fmt: skip
         else:
             self.ports = [free_port() for _ in self.modes]
@@ -347,6 +352,7 @@ class Proxy:
                 "--set", f"ssl_verify_upstream_trusted_ca={self.ca}", "--listen-host", "127.0.0.1",
                 *(arg for mode, port in zip(self.modes, self.ports, strict=True)
                   for arg in ("--mode", f"{mode}@127.0.0.1:{port}")),
+                *(arg for option in self.sets for arg in ("--set", option)),
             ]  # fmt: skip
         self.process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=self.environ, cwd=self.home.parent
@@ -371,9 +377,9 @@ class Proxy:
             if self._dead():
                 raise AssertionError("mitmdump did not start:\n" + "\n".join(self.output))
             return
-        end = time.monotonic() + DEADLINE
+        end = time.monotonic() + STARTING
         while time.monotonic() < end:
-            line = lines.get(timeout=DEADLINE)
+            line = lines.get(timeout=STARTING)
             if line is None:
                 raise AssertionError("the proxy did not start:\n" + "\n".join(self.output))
             if line.startswith("callerid: listening on "):
@@ -609,11 +615,17 @@ def running(proxy: Proxy) -> Iterator[Proxy]:
 class Partner:
     """A process that takes steps and gives results as lines of JSON (``sdk_client``, ``sdk_server``)."""
 
-    def __init__(self, *command: str, environ: Mapping[str, str], fds: tuple[int, ...] = ()) -> None:
+    def __init__(
+        self,
+        *command: str,
+        environ: Mapping[str, str],
+        fds: tuple[int, ...] = (),
+        program: tuple[str, ...] = (sys.executable, "-m"),
+    ) -> None:
         inherited = {k: v for k, v in os.environ.items() if not k.lower().endswith("_proxy")}
         paths = os.pathsep.join((str(ROOT), str(ROOT / "addon")))
         self.process = subprocess.Popen(
-            [sys.executable, "-m", *command],
+            [*program, *command],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, pass_fds=fds, text=True,
             env={**inherited, "PYTHONPATH": paths, **environ},
         )  # fmt: skip
@@ -801,7 +813,7 @@ class WarmProxy(Proxy):
         return [
             "run", "--home", str(self.home), "--rules", str(self.rules), "--listen", "127.0.0.1:0",
             "--upstream-ca", str(self.ca), *(arg for mode in self.modes for arg in ("--mode", mode)),
-            *self.extra,
+            *(arg for option in self.sets for arg in ("--set", option)), *self.extra,
         ]  # fmt: skip
 
     def start(self) -> WarmProxy:

@@ -86,7 +86,9 @@ def test_a_head_out_of_bounds_is_refused_at_once_with_a_row(
     assert answer.status == 431
     assert len(upstream.seen) == before
     [row] = proxy.await_rows(1, "seq > ?", since)
-    assert (row["upstream"], row["verdict"], row["reason"]) == (place, "deny", "malformed_http")
+    assert (row["upstream"], row["verdict"], row["reason"]) == (place, "deny", "headers_too_large")
+    assert (row["server"], row["principal"]) == ("things", "user:alice@corp.example")
+    assert row["event_id"] in answer.json["error"]["message"]
 
 
 def test_a_trailer_ends_the_exchange_with_a_row_and_does_not_hang(

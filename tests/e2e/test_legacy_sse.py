@@ -1,203 +1,408 @@
-"""What only the older revisions have: HTTP+SSE of 2024-11-05, and the batches of 2025-03-26."""
+"""HTTP+SSE of 2024-11-05: calls and their answers travel on two connections, and a refusal on the second."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+import threading
+import uuid
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from tests.e2e.harness import (
-    SECRET,
-    Answer,
-    Proxy,
-    RawClient,
-    Reply,
-    Seen,
-    Stage,
-    Upstream,
-    basic,
-    call_tool,
-    newest,
-    post,
-    rpc,
-    settled,
-    tool,
-    wait_for,
+from tests.e2e import harness as h
+from tests.e2e.conversation import (
+    MODERN,
+    OLD,
+    Scene,
+    announced,
+    error,
+    event,
+    notification,
+    open_scene,
+    request,
+    result,
+    small_stage,
+    tool_result,
 )
+from tests.e2e.warm import Warm
 
-OLD = {"MCP-Protocol-Version": "2025-03-26"}
+DENIED = -40300
+CALL = ("tools/call", "allow", "granted")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory, pki: h.Pki, warm: Warm) -> Iterator[Scene]:
+    with open_scene(tmp_path_factory.mktemp("legacy"), pki, warm) as scene:
+        yield scene
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory: pytest.TempPathFactory, pki: h.Pki, warm: Warm) -> Iterator[h.Stage]:
+    with small_stage(tmp_path_factory.mktemp("sdk"), pki, warm) as made:
+        yield made
 
 
 @pytest.fixture
-def answering(upstream: Upstream) -> Iterator[Callable[[Callable[[Seen], Reply]], None]]:
-    """Let the upstream answer in its own way for one test."""
-
-    def answer(way: Callable[[Seen], Reply]) -> None:
-        upstream.answer = way
-
-    yield answer
-    upstream.answer = call_tool
+def scene(made: Scene) -> Iterator[Scene]:
+    made.begin()
+    yield made
+    made.clear()
 
 
-# -- 2024-11-05: HTTP+SSE ------------------------------------------------------------------------------
+# -- 2024-11-05: HTTP+SSE with the official SDK ----------------------------------------------------------
 
 
-def test_the_sdk_works_over_http_and_sse_and_every_post_is_governed(stage: Stage) -> None:
+def test_the_sdk_works_over_http_and_sse_and_a_refusal_is_heard_at_once(stage: h.Stage) -> None:
     proxy, client = stage.proxies["run"], stage.client
-    since, before = newest(proxy), len(stage.server.lines())
-    url = stage.server.url("old")
-    opened = client("open", url=url, environ=stage.forward("alice"), mode="sse", offer="2024-11-05")
-    assert opened["protocol"] == "2024-11-05"
+    since, before = h.newest(proxy), len(stage.server.lines())
+    opened = client(
+        "open", url=stage.server.url("old"), environ=stage.forward("alice"), mode="sse", offer=OLD
+    )
+    assert opened["protocol"] == OLD
     assert "drop_thing" not in client("list")
     assert client("call", tool="read_thing", arguments={"name": "x"})["text"] == "thing x"
-    # The answer of a denied POST has no way to an SDK client of this revision: what counts is what happens.
-    client.ask("call", tool="drop_thing", arguments={"name": "x"}, timeout=0.5)
-    assert client("call", tool="read_thing", arguments={"name": "y"})["text"] == "thing y"
+    denied = client("call", tool="drop_thing", arguments={"name": "x"}, timeout=10)
+    assert denied["isError"] is True
+    refused = client.ask("read", uri="thing://secret/plan")
+    assert refused["error"]["code"] == DENIED
+    assert client("call", tool="break_thing", arguments={"name": "y"})["isError"] is True
+    assert "read_thing" in client("list")
     client("close")
-    wait_for(lambda: not proxy.rows("seq > ? and outcome = 'unknown'", since), "every call has its outcome")
-    rows = proxy.rows("seq > ? and method <> 'notifications/cancelled'", since)
-    said = [(r["method"], r["tool"], r["verdict"], r["reason"], r["outcome"]) for r in rows]
-    assert said[0][:4] == ("http/GET", None, "allow", "protocol")
-    assert said[1:] == [
-        ("initialize", None, "allow", "protocol", "accepted"),
+    h.wait_for(lambda: not proxy.rows("seq > ? and outcome = 'unknown'", since), "every outcome")
+    rows = proxy.rows("seq > ?", since)
+    assert [(r["method"], r["tool"], r["verdict"], r["reason"], r["outcome"]) for r in rows] == [
+        ("http/GET", None, "allow", "protocol", "client_gone"),
+        ("initialize", None, "allow", "protocol", "ok"),
         ("notifications/initialized", None, "allow", "protocol", "accepted"),
-        ("tools/list", None, "allow", "protocol", "accepted"),
-        ("tools/call", "read_thing", "allow", "granted", "accepted"),
+        ("tools/list", None, "allow", "protocol", "ok"),
+        ("tools/call", "read_thing", "allow", "granted", "ok"),
         ("tools/call", "drop_thing", "deny", "rule_denied", "not_sent"),
-        ("tools/call", "read_thing", "allow", "granted", "accepted"),
+        ("resources/read", None, "deny", "rule_denied", "not_sent"),
+        ("tools/call", "break_thing", "allow", "granted", "tool_error"),
+        ("tools/list", None, "allow", "protocol", "ok"),
     ]
+    assert rows[5]["event_id"] in denied["text"]
+    assert rows[6]["event_id"] in refused["error"]["message"]
     assert {(r["principal"], r["server"]) for r in rows} == {("user:alice@corp.example", "old")}
     seen = stage.server.lines()[before:]
     assert all(line["known"] for line in seen if "http" in line)
-    assert not [line for line in seen if "drop_thing" in line.get("body", "")]
+    assert not [
+        line for line in seen if "drop_thing" in line.get("body", "") or "secret" in line.get("body", "")
+    ]
     assert {line["path"] for line in seen if line.get("http") == "POST"} == {"/old/messages/"}
     assert stage.tokens["run", "alice"] not in json.dumps(seen)
 
 
-def through(proxy: Proxy, port: int, token: str | None) -> RawClient:
-    headers = {"Proxy-Authorization": basic("x", token)} if token else {}
-    return proxy.tunnel(f"localhost:{port}", headers=headers)
-
-
-def get(port: int, path: str) -> bytes:
-    return f"GET {path} HTTP/1.1\r\nHost: localhost:{port}\r\nAccept: text/event-stream\r\n\r\n".encode()
-
-
-def event(client: RawClient, chunks: Iterator[bytes], held: bytearray) -> bytes:
-    """The next whole event of a stream."""
-    while b"\n\n" not in held and b"\r\n\r\n" not in held:
-        held += next(chunks)
-    ends = [held.find(mark) + len(mark) for mark in (b"\r\n\r\n", b"\n\n") if mark in held]
-    made = bytes(held[: min(ends)])
-    del held[: min(ends)]
-    return made
-
-
-def answered(client: RawClient, request: bytes) -> Answer:
+def test_two_clients_of_the_sdk_side_by_side_see_only_what_is_theirs(stage: h.Stage) -> None:
+    proxy, client = stage.proxies["run"], stage.client
+    since = h.newest(proxy)
+    for who in ("alice", "ivy"):
+        client("open", on=who, url=stage.server.url("old"), environ=stage.forward(who), mode="sse", offer=OLD)
     try:
-        client.send(request)
-        answer = client.read()
+        assert {"query", "wait_for"} <= set(client("list", on="alice"))
+        assert client("list", on="ivy") == ["read_thing"]
+        for turn in range(2):
+            for who in ("alice", "ivy"):
+                got = client("call", on=who, tool="read_thing", arguments={"name": f"{who}-{turn}"})
+                assert got["text"] == f"thing {who}-{turn}"
+        assert client("call", on="ivy", tool="query", arguments={"limit": 1}, timeout=10)["isError"] is True
+        heard = client("call_gated", on="alice", gate="old-gate")
+        assert heard == ["progress 1/2 waiting", "gate old-gate opened"]
+        assert client("list", on="ivy") == ["read_thing"]
     finally:
-        client.close()
-    assert answer is not None
-    return answer
+        for who in ("alice", "ivy"):
+            client("close", on=who)
+    h.wait_for(lambda: not proxy.rows("seq > ? and outcome = 'unknown'", since), "every outcome")
+    rows = proxy.rows("seq > ? and method = 'tools/call'", since)
+    told = [(r["principal"], json.loads(r["arguments"]).get("name"), r["outcome"]) for r in rows[:4]]
+    assert told == [
+        (f"user:{who}@corp.example", f"{who}-{turn}", "ok") for turn in range(2) for who in ("alice", "ivy")
+    ]
+    assert [(r["principal"], r["verdict"], r["reason"]) for r in rows if r["verdict"] == "deny"] == [
+        ("user:ivy@corp.example", "deny", "no_grant")
+    ]
+    sessions = {(r["principal"], r["session"]) for r in rows}
+    assert len(sessions) == 2
+    assert len({session for _, session in sessions}) == 2
 
 
-def announced(stage: Stage, who: str) -> tuple[RawClient, str]:
-    """An open stream of ``who`` and the message path that it announced."""
-    client = through(stage.proxies["run"], stage.server.port, stage.tokens["run", who])
-    client.send(get(stage.server.port, "/old/sse"))
-    assert client.read_head().status == 200
-    first = event(client, client.chunks(), bytearray())
-    assert first.startswith(b"event: endpoint")
-    return client, first.split(b"data: ")[1].strip().decode()
+# -- calls and answers over two connections ----------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("who", "tool_name", "reason"),
+    ("answer", "outcome", "code"),
     [
-        (None, "read_thing", "no_evidence"),
-        ("ci", "read_thing", "session_not_yours"),
-        ("alice", "drop_thing", "rule_denied"),
+        (result(0), "ok", None),
+        (result(0, **tool_result("no", isError=True)), "tool_error", None),
+        (error(0, -32005), "rpc_error", -32005),
+        (result(0, task={"taskId": "old-task", "status": "working"}), "task", None),
     ],
-    ids=["without evidence", "in the session of somebody else", "against a rule"],
+    ids=["a result", "a tool's error", "an error", "a task"],
 )
-def test_a_post_to_the_announced_path_needs_a_grant(
-    stage: Stage, who: str | None, tool_name: str, reason: str
+def test_a_call_ends_when_its_answer_comes_on_the_stream(
+    scene: Scene, answer: dict[str, Any], outcome: str, code: int | None
 ) -> None:
-    proxy, port = stage.proxies["run"], stage.server.port
-    stream, path = announced(stage, "alice")
-    since, before = newest(proxy), len(stage.server.lines())
-    token = stage.tokens["run", who] if who else None
-    answer = answered(
-        through(proxy, port, token), post(f"localhost:{port}", path, tool(tool_name, {"name": "x"}))
+    alice, script, events = announced(scene)
+    accepted = alice.send(alice.call(rpc_id=0))
+    assert (accepted.status, accepted.body) == (202, b"")
+    assert scene.seen[-1].path == alice.path
+    assert scene.seen[-1].header("authorization") == f"Bearer {h.SECRET}"
+    assert scene.told("tool is not null") == [(*CALL, "unknown")]
+    # Answers to nothing, and to an id of another type where only that one waits.
+    strays = script.push(
+        event(result(77)), event(notification("notifications/message", level="info", data="x"))
     )
-    stream.close()
-    assert answer.json["result"]["isError"] is True
-    [row] = proxy.rows("seq > ? and method = 'tools/call'", since)
-    assert (row["server"], row["tool"], row["verdict"], row["reason"]) == ("old", tool_name, "deny", reason)
-    assert not [line for line in stage.server.lines()[before:] if line.get("http") == "POST"]
+    assert events.next() + events.next() == strays
+    assert scene.told("tool is not null") == [(*CALL, "unknown")]
+    pushed = script.push(event(answer))
+    assert events.next() == pushed
+    [row] = scene.settled(1, "tool is not null")
+    assert (row["outcome"], row["rpc_code"], row["http_status"], row["session"] is not None) == (
+        outcome, code, 202, True,
+    )  # fmt: skip
 
 
-def test_without_a_grant_there_is_no_stream_either(stage: Stage) -> None:
+def test_an_answer_may_overtake_the_acceptance_of_its_call(scene: Scene) -> None:
+    alice, script, events = announced(scene)
+    heard = threading.Event()
+
+    def late(seen: h.Seen) -> h.Reply:
+        script.push(event(result(1)))
+        heard.wait(h.DEADLINE)
+        return h.Reply(202)
+
+    scene.play.plan("tools/call", late)
+    accepted: list[h.Answer] = []
+    sender = threading.Thread(target=lambda: accepted.append(alice.send(alice.call(rpc_id=1))), daemon=True)
+    sender.start()
+    assert events.message() == result(1)
+    scene.settled(1, "tool is not null")
+    heard.set()
+    sender.join(h.DEADLINE)
+    assert accepted[0].status == 202
+    assert scene.told("tool is not null") == [(*CALL, "ok")]
+    [(count,)] = scene.query(
+        f"select count(*) from outcome o join decision d using (event_id) where d.seq > {scene.since}"
+    )
+    assert count == 1
+
+
+def test_the_same_id_in_two_sessions_is_two_calls(scene: Scene) -> None:
+    alice, alices, hers = announced(scene, "alice")
+    bob, bobs, his = announced(scene, "bob")
+    for agent in (alice, bob):
+        assert agent.send(agent.call(rpc_id=1)).status == 202
+    pushed = alices.push(event(result(1)))
+    assert hers.next() == pushed
+    [row] = scene.settled(1, "tool is not null and principal like '%alice%'")
+    assert row["outcome"] == "ok"
+    assert scene.told("tool is not null and principal like '%bob%'") == [(*CALL, "unknown")]
+    pushed = bobs.push(event(result(1, **tool_result("no", isError=True))))
+    assert his.next() == pushed
+    [row] = scene.settled(1, "tool is not null and principal like '%bob%'")
+    assert row["outcome"] == "tool_error"
+
+
+@pytest.mark.parametrize(
+    ("how", "stream", "outcome"),
+    [("end", "ok", "upstream_gone"), ("reset", "upstream_gone", "upstream_gone"),
+     ("leave", "client_gone", "client_gone")],
+    ids=["the server ends the stream", "the server resets", "the client leaves"],
+)  # fmt: skip
+def test_a_call_whose_answer_can_come_no_more_has_an_honest_end(
+    scene: Scene, how: str, stream: str, outcome: str
+) -> None:
+    alice, script, events = announced(scene)
+    assert alice.send(alice.call()).status == 202
+    if how == "leave":
+        events.client.close()
+    else:
+        getattr(script, how)()
+    rows = scene.settled(2)
+    assert [(row["method"], row["outcome"]) for row in rows] == [
+        ("http/GET", stream),
+        ("tools/call", outcome),
+    ]
+
+
+def test_a_server_that_refuses_the_post_ends_the_call_there(scene: Scene) -> None:
+    alice, _, _ = announced(scene)
+    scene.play.plan("tools/call", h.Reply(400))
+    assert alice.send(alice.call()).status == 400
+    [row] = scene.settled(1, "tool is not null")
+    assert (row["outcome"], row["http_status"]) == ("http_error", 400)
+    assert alice.send(alice.call()).status == 202  # its id is free again
+
+
+# -- refusals over two connections -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rpc_id", [0, "0", 7], ids=repr)
+def test_a_refused_call_is_told_on_the_stream_and_nothing_of_it_leaves(scene: Scene, rpc_id: Any) -> None:
+    alice, script, events = announced(scene)
+    before = len(scene.seen)
+    answer = alice.send(alice.call("drop_thing", rpc_id))
+    assert (answer.status, answer.body) == (202, b"")
+    said = events.message()
+    assert (type(said["id"]), said["id"], said["result"]["isError"]) == (type(rpc_id), rpc_id, True)
+    text = said["result"]["content"][0]["text"]
+    [row] = scene.rows("tool = 'drop_thing'")
+    assert (row["verdict"], row["reason"], row["rule"], row["outcome"]) == (
+        "deny", "rule_denied", "no-drops", "not_sent",
+    )  # fmt: skip
+    assert row["event_id"] in text
+    assert len(scene.seen) == before
+    # Session and stream live on, and its id is free.
+    assert alice.send(alice.call(rpc_id=rpc_id)).status == 202
+    pushed = script.push(event(result(rpc_id)))
+    assert events.next() == pushed
+    assert scene.settled(1, "tool = 'read_thing'")[0]["outcome"] == "ok"
+
+
+@pytest.mark.parametrize(
+    ("said", "reason", "code"),
+    [
+        (request("resources/read", {"uri": "thing://secret/x"}, "r"), "rule_denied", DENIED),
+        (request("x-corp/anything", {}, "r"), "no_grant", DENIED),
+        (request("tools/call", [], "r"), "malformed_message", -32600),
+        (request("tasks/get", {"taskId": "of nobody"}, "r"), "task_not_yours", -32602),
+    ],
+    ids=["a resource", "an unknown method", "a malformed message", "a task of nobody"],
+)
+def test_other_refusals_are_errors_on_the_stream(scene: Scene, said: Any, reason: str, code: int) -> None:
+    alice, _, events = announced(scene)
+    before = len(scene.seen)
+    assert alice.send(said).status == 202
+    heard = events.message()
+    assert (heard["id"], heard["error"]["code"]) == ("r", code)
+    [row] = scene.rows("method <> 'http/GET'")
+    assert (row["method"], row["verdict"], row["reason"], row["principal"]) == (
+        said["method"], "deny", reason, "user:alice@corp.example",
+    )  # fmt: skip
+    assert len(scene.seen) == before
+
+
+def test_refused_notifications_and_what_cannot_be_read_are_only_rows(scene: Scene) -> None:
+    alice, script, events = announced(scene)
+    before = len(scene.seen)
+    assert alice.send(notification("notifications/x-corp")).status == 202
+    assert alice.send(notification("notifications/cancelled", requestId=5)).status == 202
+    alice.send(b'{"jsonrpc": "2.0", "id": 1, "id": 2, "method": "ping"}')
+    pushed = script.push(b": still here\n\n")
+    assert events.next() == pushed
+    assert len(scene.seen) == before
+    assert [row["reason"] for row in scene.rows("verdict = 'deny'")] == [
+        "no_grant", "request_not_yours", "duplicate_key",
+    ]  # fmt: skip
+
+
+def test_an_id_that_is_in_flight_cannot_be_used_again(scene: Scene) -> None:
+    alice, script, _ = announced(scene)
+    assert alice.send(alice.call(rpc_id=1)).status == 202
+    before = len(scene.seen)
+    refused = alice.send(alice.call("query", 1))  # under that id the stream has the answer to the first
+    assert (refused.status, refused.json["result"]["isError"]) == (200, True)
+    assert len(scene.seen) == before
+    [row] = scene.rows("verdict = 'deny'")
+    assert (row["tool"], row["reason"]) == ("query", "malformed_message")
+    assert alice.send(alice.call(rpc_id="1")).status == 202  # another type, another id
+    script.push(event(result("1", **tool_result("no", isError=True))), event(result(1)))
+    rows = scene.settled(2, "tool = 'read_thing'")
+    assert [row["outcome"] for row in rows] == ["ok", "tool_error"]
+
+
+@pytest.mark.parametrize(
+    ("who", "reason", "status"),
+    [("bob", "session_not_yours", 404), ("ivy", "session_not_yours", 404), (None, "no_evidence", 200)],
+    ids=["another engineer", "an intern who may read things", "without evidence"],
+)
+def test_nobody_posts_into_the_stream_of_another(
+    scene: Scene, who: str | None, reason: str, status: int
+) -> None:
+    alice, script, events = announced(scene)
+    other = scene.agent(who, OLD)
+    other.path = alice.path
+    before = len(scene.seen)
+    answer = other.send(other.call())
+    assert (answer.status, answer.json["id"]) == (status, 5)
+    row = scene.rows()[-1]
+    assert (row["method"], row["verdict"], row["reason"]) == ("tools/call", "deny", reason)
+    assert len(scene.seen) == before
+    pushed = script.push(b": nothing was said here\n\n")
+    assert events.next() == pushed
+
+
+@pytest.mark.parametrize("how", ["in a revision without sessions", "with a session of one's own"])
+def test_no_other_evidence_opens_the_stream_of_another(scene: Scene, how: str) -> None:
+    """A server of 2024-11-05 reads neither header nor ``_meta``: it would run the call in Alice's session."""
+    alice, _, _ = announced(scene)
+    bob = scene.agent("bob", MODERN) if "revision" in how else scene.agent("bob").initialize()
+    bob.path = alice.path
+    before = len(scene.seen)
+    assert bob.send(bob.call()).status == 404
+    assert len(scene.seen) == before
+    assert scene.rows()[-1]["reason"] in ("session_not_yours", "session_unknown")
+
+
+def test_a_message_url_whose_session_is_in_its_path_is_ones_own_too(scene: Scene) -> None:
+    path = f"/mcp/messages/{uuid.uuid4().hex}"
+    alice, script, events = announced(scene, path=path)
+    bob = scene.agent("bob", OLD)
+    bob.path = path
+    before = len(scene.seen)
+    assert bob.send(bob.call()).status == 404
+    assert scene.rows()[-1]["reason"] in ("session_not_yours", "session_unknown")
+    assert alice.send(alice.call("drop_thing")).status == 202
+    assert events.message()["result"]["isError"] is True
+    assert len(scene.seen) == before
+    scene.play.plan("tools/call", h.Reply(202))
+    assert alice.send(alice.call()).status == 202
+    pushed = script.push(event(result(5)))
+    assert events.next() == pushed
+    assert scene.settled(1, "tool = 'read_thing' and principal like '%alice%'")[0]["outcome"] == "ok"
+
+
+def test_who_is_revoked_loses_the_stream_and_the_calls_that_wait_on_it(scene: Scene) -> None:
+    token = scene.tokens["bob"]
+    scene.tokens["bob"] = h.mint(scene.proxy, "user:bob@corp.example")
+    bob, _, events = announced(scene, "bob")
+    assert bob.send(bob.call()).status == 202
+    h.revoke(scene.proxy, scene.tokens["bob"])
+    scene.tokens["bob"] = token
+    with pytest.raises(ConnectionError):
+        events.rest()
+    rows = scene.settled(2)
+    assert [(r["method"], r["outcome"]) for r in rows] == [("http/GET", "cut"), ("tools/call", "cut")]
+
+
+def test_a_session_that_no_stream_announced_is_nobodys(scene: Scene) -> None:
+    alice, _, _ = announced(scene)
+    alice.path = alice.path[:-1] + ("x" if alice.path[-1] != "x" else "y")
+    before = len(scene.seen)
+    assert alice.send(alice.call()).status == 404
+    assert scene.rows()[-1]["reason"] == "session_unknown"
+    alice.path = "/never-announced"
+    assert alice.send(alice.call()).json["result"]["isError"] is True
+    assert scene.rows()[-1]["reason"] == "unknown_server"
+    assert len(scene.seen) == before
+
+
+def test_without_a_grant_there_is_no_stream(stage: h.Stage) -> None:
     proxy, port = stage.proxies["run"], stage.server.port
-    since, before = newest(proxy), len(stage.server.lines())
-    answer = answered(through(proxy, port, stage.tokens["run", "ci"]), get(port, "/old/sse"))
+    since, before = h.newest(proxy), len(stage.server.lines())
+    client = proxy.tunnel(
+        f"localhost:{port}", headers={"Proxy-Authorization": h.basic("x", stage.tokens["run", "ci"])}
+    )
+    client.send(
+        f"GET /old/sse HTTP/1.1\r\nHost: localhost:{port}\r\nAccept: text/event-stream\r\n\r\n".encode()
+    )
+    answer = client.read()
+    client.close()
+    assert answer is not None
     assert (answer.status, answer.json["error"]["data"]["reason"]) == (405, "no_grant")
     [row] = proxy.rows("seq > ?", since)
     assert (row["method"], row["principal"], row["reason"]) == ("http/GET", "workload:ci-docs", "no_grant")
-    assert len(stage.server.lines()) == before
-
-
-def test_a_path_that_no_stream_announced_is_not_governed_by_guess(stage: Stage) -> None:
-    proxy, port = stage.proxies["run"], stage.server.port
-    since, before = newest(proxy), len(stage.server.lines())
-    answer = answered(
-        through(proxy, port, stage.tokens["run", "alice"]),
-        post(f"localhost:{port}", "/old/never-announced", tool("read_thing", {"name": "x"})),
-    )
-    assert answer.json["result"]["isError"] is True
-    [row] = proxy.rows("seq > ?", since)
-    assert (row["verdict"], row["reason"]) == ("deny", "unknown_server")
-    assert len(stage.server.lines()) == before
-
-
-def test_a_post_into_the_session_of_somebody_else_is_refused(stage: Stage) -> None:
-    """Ivy may read things, but not in Alice's session: the answer would arrive at Alice's agent."""
-    proxy, port = stage.proxies["run"], stage.server.port
-    stream, path = announced(stage, "alice")
-    since, before = newest(proxy), len(stage.server.lines())
-    answered(
-        through(proxy, port, stage.tokens["run", "ivy"]),
-        post(f"localhost:{port}", path, tool("read_thing", {"name": "x"})),
-    )
-    stream.close()
-    [row] = proxy.rows("seq > ? and method = 'tools/call'", since)
-    assert (row["principal"], row["reason"]) == ("user:ivy@corp.example", "session_not_yours")
-    assert not [line for line in stage.server.lines()[before:] if line.get("http") == "POST"]
-
-
-def test_a_session_id_of_somebody_else_is_refused(stage: Stage) -> None:
-    proxy, port = stage.proxies["run"], stage.server.port
-    place = f"localhost:{port}"
-    hello = {
-        "protocolVersion": "2025-06-18",
-        "capabilities": {},
-        "clientInfo": {"name": "raw", "version": "1"},
-    }
-    alice = through(proxy, port, stage.tokens["run", "alice"])
-    session = answered(alice, post(place, "/stateful/mcp", rpc("initialize", hello))).headers[
-        "mcp-session-id"
-    ]
-    since, before = newest(proxy), len(stage.server.lines())
-    answered(
-        through(proxy, port, stage.tokens["run", "ivy"]),
-        post(place, "/stateful/mcp", tool("read_thing", {"name": "x"}), {"Mcp-Session-Id": session}),
-    )
-    [row] = proxy.rows("seq > ?", since)
-    assert (row["principal"], row["reason"]) == ("user:ivy@corp.example", "session_not_yours")
     assert len(stage.server.lines()) == before
 
 
@@ -214,142 +419,23 @@ def test_a_session_id_of_somebody_else_is_refused(stage: Stage) -> None:
     ids=["another origin", "another host", "another scheme", "two readings", "a path", "its own origin"],
 )
 def test_an_endpoint_is_announced_only_at_the_servers_own_origin(
-    proxy: Proxy, upstream: Upstream, alice: str, answering: Any, said: str, heard: str | None
+    scene: Scene, said: str, heard: str | None
 ) -> None:
-    url = said.format(port=upstream.port)
-    events = [f"event: endpoint\ndata: {url}\n\n".encode(), b": the end\n\n"]
-    answering(lambda _: Reply(200, [("content-type", "text/event-stream")], chunks=iter(events)))
-    client = through(proxy, upstream.port, alice)
-    client.send(get(upstream.port, "/mcp"))
-    assert client.read_head().status == 200
-    body = b"".join(client.chunks())
-    client.close()
-    expected = b": the end\n\n"
+    url = said.format(port=scene.upstream.port)
+    alice = scene.agent(revision=OLD)
+    script = scene.play.stream("http/GET")
+    events = alice.open()
+    script.push(f"event: endpoint\ndata: {url}\n\n".encode())
+    script.push(b": no more\n\n")
     if heard is not None:
-        expected = f"event: endpoint\ndata: {heard}\n\n".encode() + expected
-    assert body == expected
+        assert events.next() == f"event: endpoint\ndata: {heard}\n\n".encode()
+    assert events.next() == b": no more\n\n"
     if heard is None:
         return
-    answering(call_tool)
-    before, since = len(upstream.seen), newest(proxy)
-    place = f"localhost:{upstream.port}"
-    answer = answered(through(proxy, upstream.port, alice), post(place, heard, tool("read_thing")))
-    assert answer.text == "ran read_thing"
-    [seen] = upstream.seen[before:]
-    assert (seen.path, seen.header("authorization")) == (heard, f"Bearer {SECRET}")
-    [row] = settled(proxy, since, 1)
+    alice.path = heard
+    scene.play.plan("tools/call", h.Reply(202))
+    assert alice.send(alice.call()).status == 202
+    assert (scene.seen[-1].path, scene.seen[-1].header("authorization")) == (heard, f"Bearer {h.SECRET}")
+    script.push(event(result(5)))
+    [row] = scene.settled(1, "tool is not null")
     assert (row["server"], row["verdict"], row["outcome"]) == ("things", "allow", "ok")
-
-
-# -- 2025-03-26: batches ---------------------------------------------------------------------------------
-
-
-def batch(*messages: bytes) -> bytes:
-    return b"[" + b",".join(messages) + b"]"
-
-
-INITIALIZED = rpc("notifications/initialized", rpc_id=None)
-
-
-def send(
-    proxy: Proxy, upstream: Upstream, token: str, body: bytes, headers: dict[str, str] | None = None
-) -> Answer:
-    client = through(proxy, upstream.port, token)
-    return answered(
-        client, post(f"localhost:{upstream.port}", "/mcp", body, OLD if headers is None else headers)
-    )
-
-
-@pytest.mark.parametrize("headers", [OLD, {}], ids=["with the version header", "without it"])
-def test_a_batch_that_is_allowed_is_forwarded_as_one_and_has_a_row_per_message(
-    proxy: Proxy, upstream: Upstream, alice: str, headers: dict[str, str]
-) -> None:
-    before, since = len(upstream.seen), newest(proxy)
-    body = batch(
-        tool("read_thing", rpc_id=0),
-        INITIALIZED,
-        tool("query", {"limit": 5}, "0"),
-        rpc("tools/list", rpc_id=7),
-    )
-    answer = send(proxy, upstream, alice, body, headers)
-    assert answer.status == 200
-    assert [(type(m["id"]), m["id"]) for m in answer.json] == [(int, 0), (str, "0"), (int, 7)]
-    assert answer.json[0]["result"]["content"][0]["text"] == "ran read_thing"
-    assert [entry["name"] for entry in answer.json[2]["result"]["tools"]] == ["read_thing", "query"]
-    [seen] = upstream.seen[before:]
-    assert [message.get("id") for message in seen.message] == [0, None, "0", 7]
-    assert seen.header("authorization") == f"Bearer {SECRET}"
-    rows = settled(proxy, since, 4)
-    assert [(r["batch_index"], r["rpc_id"], r["tool"], r["reason"], r["outcome"]) for r in rows] == [
-        (0, "0", "read_thing", "granted", "ok"),
-        (1, None, None, "protocol", "ok"),
-        (2, '"0"', "query", "granted", "ok"),
-        (3, "7", None, "protocol", "ok"),
-    ]
-    assert {r["injected"] for r in rows} == {"things-key@v1"}
-
-
-def test_a_batch_that_is_denied_in_part_is_refused_whole(
-    proxy: Proxy, upstream: Upstream, alice: str
-) -> None:
-    before, since = len(upstream.seen), newest(proxy)
-    body = batch(
-        tool("read_thing", rpc_id=1),
-        INITIALIZED,
-        tool("drop_thing", {"name": "orders"}, "1"),
-        tool("query", {"limit": 101}, 0),
-        rpc("tools/list", rpc_id="list"),
-    )
-    answer = send(proxy, upstream, alice, body)
-    assert answer.status == 200
-    assert [(type(m["id"]), m["id"]) for m in answer.json] == [(int, 1), (str, "1"), (int, 0), (str, "list")]
-    assert [m["result"]["isError"] for m in answer.json[:3]] == [True, True, True]
-    assert answer.json[3]["error"]["data"]["reason"] == "batch_partner_denied"
-    assert len(upstream.seen) == before
-    rows = proxy.rows("seq > ?", since)
-    assert [
-        (r["batch_index"], r["rpc_id"], r["tool"], r["verdict"], r["reason"], r["rule"]) for r in rows
-    ] == [
-        (0, "1", "read_thing", "deny", "batch_partner_denied", None),
-        (1, None, None, "deny", "batch_partner_denied", None),
-        (2, '"1"', "drop_thing", "deny", "rule_denied", "no-drops"),
-        (3, "0", "query", "deny", "requirement_failed", "query-ceiling"),
-        (4, '"list"', None, "deny", "batch_partner_denied", None),
-    ]
-    assert {(r["principal"], r["outcome"], r["injected"]) for r in rows} == {
-        ("user:alice@corp.example", "not_sent", None)
-    }
-
-
-def test_a_batch_answered_by_events_has_its_outcomes_one_by_one(
-    proxy: Proxy, upstream: Upstream, alice: str, answering: Any
-) -> None:
-    since = newest(proxy)
-    results = [
-        {"jsonrpc": "2.0", "id": "b", "result": {"content": [], "isError": True}},
-        {"jsonrpc": "2.0", "id": 1, "error": {"code": -32005, "message": "busy"}},
-    ]
-    events = [f"event: message\ndata: {json.dumps(result)}\n\n".encode() for result in results]
-    answering(lambda _: Reply(200, [("content-type", "text/event-stream")], chunks=iter(events)))
-    body = batch(*(tool("read_thing", rpc_id=rpc_id) for rpc_id in (1, "b", 2)))
-    answer = send(proxy, upstream, alice, body)
-    assert answer.body == b"".join(events)
-    rows = settled(proxy, since, 3)
-    assert [(r["rpc_id"], r["outcome"], r["rpc_code"]) for r in rows] == [
-        ("1", "rpc_error", -32005),
-        ('"b"', "tool_error", None),
-        ("2", "unanswered", None),
-    ]
-
-
-@pytest.mark.parametrize("version", ["2025-06-18", "2025-11-25", "2026-07-28"])
-def test_later_revisions_have_no_batches(proxy: Proxy, upstream: Upstream, alice: str, version: str) -> None:
-    before, since = len(upstream.seen), newest(proxy)
-    body = batch(tool("read_thing", rpc_id=1), tool("read_thing", rpc_id=2))
-    answer = send(proxy, upstream, alice, body, {"MCP-Protocol-Version": version})
-    assert (answer.status, answer.json["error"]["data"]["reason"]) == (400, "batch_refused")
-    assert len(upstream.seen) == before
-    [row] = proxy.rows("seq > ?", since)
-    assert (row["principal"], row["verdict"], row["reason"]) == (
-        "user:alice@corp.example", "deny", "batch_refused",
-    )  # fmt: skip

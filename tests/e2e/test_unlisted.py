@@ -201,9 +201,8 @@ def test_other_traffic_passes_as_it_is_and_leaves_no_row(denying: Wild, what: st
 def test_nothing_of_ours_leaves_in_a_header_of_other_traffic(denying: Wild, line: str) -> None:
     token, ours = denying.token, denying.jwt()
     basic = base64.b64encode(f"alice:{token}".encode()).decode()
-    raw = request(
-        denying.authority, b"", line.format(token=token, basic=basic, jwt=ours), "X-Own: kept", verb="GET"
-    )
+    line_sent = line.format(token=token, basic=basic, jwt=ours)
+    raw = request(denying.authority, b"", line_sent, "X-Own: kept", verb="GET", target="/page")
     tried = denying.send(raw)
     assert tried.rows == []
     [seen] = tried.seen
@@ -215,15 +214,18 @@ def test_nothing_of_ours_leaves_in_a_header_of_other_traffic(denying: Wild, line
 
 def test_a_credential_that_is_not_ours_stays_on_other_traffic(denying: Wild) -> None:
     lines = ("Authorization: Bearer ghp_personal0123456789", "Cookie: session=1")
-    [seen] = denying.send(request(denying.authority, b"", *lines, verb="GET")).seen
+    [seen] = denying.send(request(denying.authority, b"", *lines, verb="GET", target="/page")).seen
     assert seen.header("authorization") == "Bearer ghp_personal0123456789"
     assert seen.header("cookie") == "session=1"
 
 
-@pytest.mark.parametrize("where", ["path", "query", "body", "form", "MCP body"])
+@pytest.mark.parametrize("where", ["path", "encoded path", "query", "body", "form", "MCP body"])
 def test_a_token_in_a_url_or_a_body_stops_the_request(denying: Wild, where: str) -> None:
     token = denying.token
-    target = {"path": f"/{token}/x", "query": f"/x?t={token}"}.get(where, "/x")
+    encoded = "".join(f"%{ord(char):02x}" for char in token)
+    target = {"path": f"/{token}/x", "encoded path": f"/{encoded}/x", "query": f"/x?t={token}"}.get(
+        where, "/x"
+    )
     body = {
         "body": b'{"t":"%s"}' % token.encode(),
         "form": b"t=" + token.encode(),
@@ -233,6 +235,7 @@ def test_a_token_in_a_url_or_a_body_stops_the_request(denying: Wild, where: str)
     tried = denying.send(raw)
     row = tried.refused("token_in_request")
     assert token not in json.dumps(row)
+    assert encoded not in json.dumps(row)
     assert tried.answer is not None
     assert tried.answer.status >= 400
 
@@ -267,7 +270,7 @@ def test_a_passed_stream_of_an_unlisted_server_is_not_held_back(denying: Wild) -
     denying.upstream.answer = slowly
     try:
         client = denying.proxy.tunnel(denying.authority)
-        client.send(request(denying.authority, b"", verb="GET"))
+        client.send(request(denying.authority, b"", verb="GET", target="/page"))
         client.read_head()
         chunks = client.chunks()
         assert next(chunks) == b"first"

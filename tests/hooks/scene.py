@@ -80,6 +80,7 @@ async def playing(folder: Path, rules: dict[str, str] | None = None) -> AsyncIte
     opts.update(
         **harden.safe_values(opts), confdir=str(home.ca), callerid_home=str(home.path),
         callerid_rules=str(proxy.rules), listen_host="127.0.0.1", listen_port=0,
+        callerid_private=["127.0.0.0/8", "::1"],
         ssl_verify_upstream_trusted_ca=str(pki.ca),
     )  # fmt: skip
     addon.open()

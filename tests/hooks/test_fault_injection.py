@@ -25,6 +25,7 @@ OURS = str(Path(addon_module.__file__).parents[1])
 TOOL = 3
 BACKGROUND = frozenset({"_poll", "watch", "cut_streams", "_flush", "flush_touches", "_look", "_tell_health"})
 """What runs twice a second beside the requests."""
+ENGINE = tuple(f"/proxy/{name}.py" for name in ("master", "engine", "framing", "bodies"))
 START = sys.monitoring.events.PY_START
 
 
@@ -54,8 +55,10 @@ class Injector:
             return None
         if code.co_name in BACKGROUND or code.co_name.startswith("<"):
             return None
-        if code.co_filename.endswith(("/proxy/master.py", "/proxy/engine.py")):
+        if code.co_filename.endswith(ENGINE):
             return None  # mitmproxy's own places: it stops the connection there, outside of any hook
+        if code.co_qualname == "Exchange._handle_event":
+            return None  # the guard itself; what it guards is aimed at
         place = f"{code.co_filename.removeprefix(OURS)}:{code.co_qualname}"
         self.starts[place] += 1
         if (place, self.starts[place]) == self.aim:

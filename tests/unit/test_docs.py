@@ -25,11 +25,12 @@ from callerid.cli.main import COMMANDS, main
 from callerid.config import Identities
 from callerid.credentials import secret, sources
 from callerid.identity import authority, certificates, jwks, jwt
-from callerid.mcp import methods, sse, strictjson
-from callerid.model import Reason
+from callerid.mcp import methods
+from callerid.model import Outcome, Reason
 from callerid.policy import strictyaml
 from callerid.policy.load import FILES, load_rules
-from callerid.proxy import addon, harden, runtime
+from callerid.proxy import addon, connections, harden, runtime
+from callerid.proxy import limits as settable
 
 ROOT = Path(__file__).resolve().parents[2]
 README, DOCS = ROOT / "README.md", ROOT / "docs"
@@ -72,9 +73,18 @@ def span(seconds: float) -> str:
     return f"{seconds:g} s"
 
 
-def size_option(text: str) -> str:
-    """mitmproxy's spelling of a size (``16m``) as ours."""
-    return text[:-1] + {"k": " KiB", "m": " MiB", "g": " GiB"}[text[-1]]
+def options() -> Iterator[tuple[str, str, str, str, str]]:
+    """The limits that are options: name, default, bounds, what it is, and what becomes of who goes beyond."""
+    for option in settable.OPTIONS:
+        default, bounds = option.default or "none", ""
+        if option.unit is not settable.Unit.PLACES:
+            least, most = settable.shown(option, option.least), settable.shown(option, option.most)
+            bounds = f"{least} to {most}" + (", or 0: never" if option.never else "")
+        if option.unit is settable.Unit.SECONDS:
+            default = f"{default} s"
+        coded = isinstance(option.beyond, Reason | Outcome)
+        beyond = f"`{option.beyond}`" if coded else str(option.beyond)
+        yield f"`{option.name}`", default, bounds, option.help, beyond
 
 
 def limits() -> Iterator[tuple[str, str, str]]:
@@ -82,18 +92,14 @@ def limits() -> Iterator[tuple[str, str, str]]:
     queue = inspect.signature(writer.AuditWriter).parameters["queue_limit"].default
     seconds = (authority.REMEMBER_US / 1e6, float(harden.TCP_TIMEOUT), float(Identities().token_max_ttl))
     remembered, idle, longest = map(span, seconds)
-    yield (
-        "a body, either way, that is not a stream",
-        size_option(harden.BODY_LIMIT),
-        ("`too_large`; option `body_size_limit`, at most `1g`"),
-    )
-    yield "an MCP message", shown(strictjson.MAX_BYTES), "`too_large`"
-    yield "its nesting", f"{strictjson.MAX_DEPTH} levels", "`too_deep`"
     yield "a tool's or a prompt's name", f"{methods.MAX_NAME} characters", "`malformed_message`"
     yield "a resource's URI", f"{methods.MAX_URI} characters", "`malformed_message`"
-    yield "one event of a stream", shown(sse.MAX_EVENT), "the stream is cut, `response_refused`"
     yield "silence on a connection", idle, "it is closed; option `tcp_timeout`, in seconds"
-    yield "upstream connections of one client connection", str(addon.UPSTREAM_CONNECTIONS), "requests wait"
+    yield (
+        "upstream connections of one client connection",
+        str(connections.UPSTREAM_CONNECTIONS),
+        "requests wait",
+    )
     yield "the commit of a row", shown(runtime.RECORD_TIMEOUT), "`audit_unavailable`"
     yield "rows that wait for it", str(queue), "`audit_unavailable`"
     yield "an argument's text in a row", shown(redact.STRING_LIMIT), "cut, with a note"
@@ -116,7 +122,7 @@ def limits() -> Iterator[tuple[str, str, str]]:
 
 
 def blocks() -> Mapping[str, str]:
-    """The generated tables of docs/deploy.md by name."""
+    """The generated tables of docs/deploy.md and docs/limits.md by name."""
     required = ((f"`{name}`", f"`{shown(value)}`", why) for name, (value, why) in harden.REQUIRED.items())
     forbidden = [(f"`{name}`", why) for name, why in harden.FORBIDDEN.items()]
     forbidden += [(f"environment: `{name}`", "TLS keys would be written out") for name in harden.ENVIRONMENT]
@@ -124,12 +130,13 @@ def blocks() -> Mapping[str, str]:
         "hardened": markdown(("option", "must be", "otherwise"), required),
         "forbidden": markdown(("option", "why not"), forbidden),
         "limits": markdown(("what", "limit", "beyond it"), limits()),
+        "options": markdown(("option", "default", "bounds", "what", "beyond it"), options()),
     }
 
 
-def deploy(text: str) -> str:
-    """docs/deploy.md with its tables as they are today."""
-    for name, block in blocks().items():
+def renewed(text: str, *names: str) -> str:
+    """A page with these tables as they are today."""
+    for name, block in ((name, blocks()[name]) for name in names):
         begin, end = f"<!-- {name}: generated -->\n", f"<!-- {name}: end -->"
         head, found, rest = text.partition(begin)
         assert found, f"the page has no place for {name}"
@@ -182,9 +189,12 @@ def agree(page: Path, today: str) -> None:
     assert text == today
 
 
-def test_the_tables_of_deploy_are_those_of_the_code() -> None:
-    page = DOCS / "deploy.md"
-    agree(page, deploy(page.read_text(encoding="utf-8")))
+@pytest.mark.parametrize(
+    ("name", "tables"), [("deploy.md", ("hardened", "forbidden", "limits")), ("limits.md", ("options",))]
+)
+def test_the_tables_of_a_page_are_those_of_the_code(name: str, tables: tuple[str, ...]) -> None:
+    page = DOCS / name
+    agree(page, renewed(page.read_text(encoding="utf-8"), *tables))
 
 
 def test_the_commands_are_described_as_they_describe_themselves(monkeypatch: pytest.MonkeyPatch) -> None:

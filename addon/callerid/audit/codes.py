@@ -102,6 +102,28 @@ REASONS: Mapping[Reason, Description] = {
         "The session belongs to another principal.",
         "Open a session of one's own; a session id that travels between people shows up like this.",
     ),
+    Reason.SESSION_UNKNOWN: Description(
+        "The session was not opened through callerid, or so long ago that it is forgotten.",
+        "Clients open a new one by themselves; one that was opened past callerid stays refused.",
+    ),
+    Reason.EVENT_NOT_YOURS: Description(
+        "The stream was to be resumed at an event that this caller was never sent.",
+        "Begin anew; event ids of servers that count from 1 collide between people.",
+    ),
+    Reason.TASK_NOT_YOURS: Description(
+        "The task was not made by a call of this principal.", "Look for the caller that made the task."
+    ),
+    Reason.STATE_NOT_YOURS: Description(
+        "The requestState was not given to this principal for this call.", "Begin the call anew."
+    ),
+    Reason.REQUEST_NOT_YOURS: Description(
+        "A request was to be cancelled that this caller did not make in this session.",
+        "Look for two clients that share a session.",
+    ),
+    Reason.RESPONSE_UNEXPECTED: Description(
+        "The client answered a request that the server did not make to it, or that was answered before.",
+        "Mend the client; after a restart of callerid it may also be a late answer.",
+    ),
     Reason.UNKNOWN_SERVER: Description(
         "An MCP server that servers.yaml does not list.",
         "List it, or tell the caller which server to use.",
@@ -117,6 +139,10 @@ REASONS: Mapping[Reason, Description] = {
     Reason.UPGRADE_REFUSED: Description(
         "The request asked to switch to another protocol, where calls could not be judged.",
         "Use MCP over plain HTTP.",
+    ),
+    Reason.ADDRESS_REFUSED: Description(
+        "A host that is not listed leads to a private, loopback, link-local or metadata address.",
+        "List the server, or allow its network with the option `callerid_private`.",
     ),
     Reason.TOKEN_IN_REQUEST: Description(
         "A scoped token was found where it would have left: in a URL, a body or a foreign header.",
@@ -138,6 +164,16 @@ REASONS: Mapping[Reason, Description] = {
         "Send it without one, or with gzip.",
     ),
     Reason.TOO_LARGE: Description("The body is larger than the limit.", "Send less, or raise the limit."),
+    Reason.HEADERS_TOO_LARGE: Description(
+        "The head of the request is larger than the limit.", "Send less, or raise the limit."
+    ),
+    Reason.TOO_SLOW: Description(
+        "The request did not arrive whole in time.", "Look at the network between the client and callerid."
+    ),
+    Reason.TOO_MANY_IN_FLIGHT: Description(
+        "The principal has as many calls under way as it may have.",
+        "Wait, or raise the limit; a client that never reads its answers shows up like this.",
+    ),
     Reason.TOO_DEEP: Description("The JSON is nested deeper than the limit.", "Mend the client."),
     Reason.MALFORMED_MESSAGE: Description(
         "JSON, but not a JSON-RPC message of MCP.", "Mend the client; `detail` says what is missing."
@@ -227,6 +263,13 @@ OUTCOMES: Mapping[Outcome, Description] = {
         "The caller left before the answer ended.", "The call may have taken effect there."
     ),
     Outcome.CUT: Description("We ended the stream, as after a revocation; the call may have taken effect."),
+    Outcome.IDLE: Description(
+        "We ended the stream because nothing came for too long; the call may have taken effect."
+    ),
+    Outcome.RESPONSE_TOO_LARGE: Description(
+        "The answer, or one event of it, was larger than the limit, and was not handed on.",
+        "Raise the limit, or have the server send less.",
+    ),
     Outcome.NOT_SENT: Description("Nothing left: the call was refused, or stopped after it was allowed."),
 }
 

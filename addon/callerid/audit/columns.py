@@ -89,10 +89,32 @@ CALLS: tuple[Column, ...] = (
     ),
     _of_decision("client_name", "`clientInfo` of the caller. A claim."),
     _of_decision("user_agent", "The `User-Agent` header. A claim."),
-    Column("detail", "coalesce(o.detail, d.detail)", "One sentence more about the refusal or the failure."),
+    Column(
+        "detail",
+        "coalesce(d.detail || '; ' || o.detail, o.detail, d.detail)",
+        "A sentence more about the refusal, the failure, or how an unlisted server was recognised.",
+    ),
     _of_decision("batch_index", "The place in its batch, from 0, when one body carried several messages."),
     _of_decision("time_us", "`time_utc` as microseconds since the epoch; the indices are on this one."),
     _of_decision("seq", "The order of the rows, from 1, without a gap."),
+    _of_decision(
+        "kind",
+        "What the message acts on: `tool`, `resource`, `prompt`, `protocol`, or `method` for all else.",
+    ),
+    _of_decision(
+        "direction",
+        "`client`: the client asks the server; `server`: the server asks something of the client.",
+    ),
+    _of_decision(
+        "caused_by",
+        "The `event_id` of the call in whose answer a server asked, or of the request that a client answers.",
+    ),
+    _of_decision("path", "The path of the URL, without its query. A token in it is not stored."),
+    Column(
+        "handle",
+        "o.handle",
+        "Digest of what the server made for this caller: a session, a task, a request state.",
+    ),
 )
 
 CALLS_NAMES: tuple[str, ...] = tuple(column.name for column in CALLS)

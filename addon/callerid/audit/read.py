@@ -21,7 +21,6 @@ type Call = Mapping[str, Any]
 """One row of the ``calls`` view: column name to text, number or None."""
 
 _HEX = frozenset("0123456789abcdef-")
-_SELECT = f"SELECT {', '.join(CALLS_NAMES)} FROM calls"  # noqa: S608 -- constants only
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +105,7 @@ def show(path: Path, event_id: str) -> tuple[Shown, ...]:
     with reading(path) as connection:
         # "g" sorts after every hexadecimal digit: a range over the unique index, no LIKE.
         rows = connection.execute(
-            f"{_SELECT} WHERE event_id >= ? AND event_id < ? ORDER BY event_id LIMIT 10",
+            f"{_select(connection)} WHERE event_id >= ? AND event_id < ? ORDER BY event_id LIMIT 10",
             (prefix, prefix + "g"),
         ).fetchall()
         return tuple(_shown(connection, dict(row)) for row in rows)
@@ -118,10 +117,18 @@ def _calls(path: Path, since_seq: int, limit: int, only: Filter | None, *, newes
         conditions.append(name)
         values.append(value)
     order = "DESC" if newest else "ASC"
-    sql = f"{_SELECT} WHERE {' AND '.join(conditions)} ORDER BY seq {order} LIMIT ?"
+    rest = f"WHERE {' AND '.join(conditions)} ORDER BY seq {order} LIMIT ?"
     with reading(path) as connection:
+        sql = f"{_select(connection)} {rest}"
         rows = [dict(row) for row in connection.execute(sql, (*values, limit))]
     return tuple(reversed(rows)) if newest else tuple(rows)
+
+
+def _select(connection: sqlite3.Connection) -> str:
+    """All columns of ``calls``. A file that no callerid of this version has opened yet lacks the newest."""
+    there = {row["name"] for row in connection.execute("PRAGMA table_info(calls)")}
+    names = (name if name in there else f"NULL AS {name}" for name in CALLS_NAMES)
+    return f"SELECT {', '.join(names)} FROM calls"  # noqa: S608 -- constants only
 
 
 def _conditions(only: Filter) -> Iterator[tuple[str, Any]]:

@@ -55,6 +55,10 @@ DECISION_COLUMNS = (
     "rpc_id",
     "batch_index",
     "trace_id",
+    "kind",
+    "direction",
+    "caused_by",
+    "path",
 )
 OUTCOME_COLUMNS = (
     "event_id",
@@ -65,6 +69,7 @@ OUTCOME_COLUMNS = (
     "duration_us",
     "response_bytes",
     "detail",
+    "handle",
 )
 
 _CLAIM_LIMITS: Mapping[str, int] = {
@@ -81,6 +86,7 @@ _CLAIM_LIMITS: Mapping[str, int] = {
     "session": 256,
     "rpc_id": 256,
     "trace_id": 128,
+    "path": 1024,
 }
 """Columns whose text a caller chooses, with the characters kept of each. All of it is redacted."""
 _LIMITS = tuple(_CLAIM_LIMITS.values())
@@ -96,6 +102,8 @@ _FACTS = (
     "would_rule",
     "policy",
     "injected",
+    "kind",
+    "caused_by",
 )
 """Columns whose text we or an issuer vouch for."""
 _MADE = (
@@ -109,6 +117,7 @@ _MADE = (
     "redactions",
     "request_bytes",
     "batch_index",
+    "direction",
 )
 _claims_of = attrgetter(*_CLAIM_LIMITS)
 _facts_of = attrgetter(*_FACTS)
@@ -158,6 +167,7 @@ def _decision_row(record: DecisionRecord, scrub: Scrub) -> Row:
         redactions,
         _number(record.request_bytes),
         _number(record.batch_index),
+        str(record.direction),
     )
     row: Row = _in_order((*claims, *_facts(_facts_of(record)), *made))
     return row
@@ -230,6 +240,7 @@ def outcome_row(record: OutcomeRecord, scrub: Scrub) -> Row:
             _number(record.duration_us),
             _number(record.response_bytes),
             None if detail is None else redact_text(detail, scrub=scrub, limit=_CLAIM_LIMITS["detail"]),
+            None if record.handle is None else _fact(record.handle),
         )
     except Exception as error:
         raise _unstorable("outcome", record.event_id, error) from None

@@ -15,13 +15,13 @@ from pathlib import Path
 
 from sqlite_utils import Database, Migrations
 
-from callerid.audit.columns import CALLS, CALLS_NAMES, utc
+from callerid.audit.views import VIEWS
 from callerid.errors import StoreError
 from callerid.home import private_file
 
 APPLICATION_ID = 0x43494431
 """``CID1`` in ASCII, at offset 68 of the file (SQLite file format, section 1.3.14)."""
-VERSION = 1
+VERSION = 2
 """``PRAGMA user_version``: the number of the newest migration."""
 BUSY_TIMEOUT_MS = 250
 
@@ -100,37 +100,23 @@ CREATE INDEX decision_refused   ON decision(reason, rule, time_us) WHERE verdict
 CREATE UNIQUE INDEX outcome_event ON outcome(event_id);
 """
 
-_CALLS_VIEW = (
-    "SELECT\n  "
-    + ",\n  ".join(f"{column.sql} AS {column.name}" for column in CALLS)
-    + "\nFROM decision d LEFT JOIN outcome o ON o.event_id = d.event_id"
+_SECOND = (
+    "ALTER TABLE decision ADD COLUMN kind TEXT",
+    "ALTER TABLE decision ADD COLUMN direction TEXT NOT NULL DEFAULT 'client' "
+    "CHECK(direction IN ('client', 'server'))",
+    "ALTER TABLE decision ADD COLUMN caused_by TEXT",
+    "ALTER TABLE decision ADD COLUMN path TEXT",
+    "ALTER TABLE outcome ADD COLUMN handle TEXT",
+    "CREATE INDEX outcome_handle ON outcome(handle) WHERE handle IS NOT NULL",
+    "CREATE INDEX event_kind ON event(kind)",
 )
-# SQLite uses a partial index only for a query that says the index's own condition: the literal stays.
-_REFUSALS_VIEW = f"SELECT {', '.join(CALLS_NAMES)}\nFROM calls WHERE verdict <> 'allow'"
-_SERVERS_SEEN_VIEW = f"""SELECT
-  server,
-  upstream,
-  {utc("min(time_us)")} AS first_seen,
-  {utc("max(time_us)")} AS last_seen,
-  count(DISTINCT CASE WHEN principal <> 'anonymous' THEN principal END) AS callers,
-  count(*) AS calls,
-  sum(verdict <> 'allow') AS refused
-FROM decision GROUP BY server, upstream"""  # noqa: S608 -- constants only
-_CREDENTIAL_USE_VIEW = f"""SELECT
-  injected,
-  server,
-  principal,
-  count(*) AS calls,
-  {utc("min(time_us)")} AS first,
-  {utc("max(time_us)")} AS last
-FROM decision WHERE injected IS NOT NULL AND verdict = 'allow' GROUP BY injected, server, principal"""  # noqa: S608 -- constants only
 
 migrations = Migrations("callerid.audit")
 
 
 @migrations(name="0001_decision_and_outcome")  # type: ignore[misc, unused-ignore]
 def decision_and_outcome(database: Database) -> None:
-    """The first schema: decisions, outcomes, policies, events and the views over them."""
+    """The first schema: decisions, outcomes, policies and events."""
     database.executescript(_TABLES + _INDICES)
     for table in _APPEND_ONLY:
         for verb in ("UPDATE", "DELETE"):
@@ -138,11 +124,24 @@ def decision_and_outcome(database: Database) -> None:
                 f"CREATE TRIGGER {table}_no_{verb.lower()} BEFORE {verb} ON {table} "
                 "BEGIN SELECT RAISE(ABORT, 'the audit is append-only'); END"
             )
-    database.create_view("calls", _CALLS_VIEW)
-    database.create_view("refusals", _REFUSALS_VIEW)
-    database.create_view("servers_seen", _SERVERS_SEEN_VIEW)
-    database.create_view("credential_use", _CREDENTIAL_USE_VIEW)
     database.execute("PRAGMA user_version = 1")
+
+
+@migrations(name="0002_direction_path_and_handle")  # type: ignore[misc, unused-ignore]
+def direction_path_and_handle(database: Database) -> None:
+    """Who began a message, where it went, what the server made for its caller. Old rows stay as they are."""
+    for statement in _SECOND:
+        database.execute(statement)
+    _renew_views(database)
+    database.execute("PRAGMA user_version = 2")
+
+
+def _renew_views(database: Database) -> None:
+    """The views of this version in the place of those there are; only the newest migration does it."""
+    for name in reversed(tuple(VIEWS)):
+        database.execute(f"DROP VIEW IF EXISTS {name}")
+    for name, sql in VIEWS.items():
+        database.execute(f"CREATE VIEW {name} AS {sql}")
 
 
 def open_database(path: Path) -> sqlite3.Connection:

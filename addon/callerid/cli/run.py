@@ -10,6 +10,7 @@ import click
 from callerid.cli.output import handle_errors
 from callerid.errors import ConfigError
 from callerid.home import Home
+from callerid.proxy.limits import OPTIONS
 from callerid.proxy.serve import Settings
 from callerid.proxy.serve import run as serve
 
@@ -21,7 +22,13 @@ def _split(listen: str) -> tuple[str, int]:
     return host.strip("[]") or "127.0.0.1", int(port)
 
 
-@click.command()
+def _limits() -> str:
+    """The limits as they stand, for the end of the help; the mark keeps its lines as they are."""
+    lines = (f"  {option.name}={option.default or 'NETWORK'}" for option in OPTIONS)
+    return "\b\nLimits, with their defaults (docs/limits.md):\n" + "\n".join(lines)
+
+
+@click.command(epilog=_limits())
 @click.option(
     "--home",
     envvar="CALLERID_HOME",
@@ -57,7 +64,7 @@ def _split(listen: str) -> tuple[str, int]:
     "sets",
     multiple=True,
     metavar="OPTION=VALUE",
-    help="A mitmproxy option; unknown and unsafe ones are refused.",
+    help="An option of mitmproxy, or a limit named below; unknown and unsafe ones are refused.",
 )
 @click.option(
     "--upstream-ca",

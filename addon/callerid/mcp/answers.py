@@ -13,7 +13,7 @@ section 4): no SDK may hang on a refusal, lose its session, or start a login of 
   some clients. A request never gets 202, which leaves some of them waiting.
 - GET and DELETE get 405, which clients read as "not offered here".
 
-Nothing that the caller sent is repeated, apart from its id.
+Nothing that the caller sent is repeated, apart from its id and a protocol version that is not known.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
+from callerid.mcp.asks import AskRefusal
 from callerid.model import Kind, Malformed, Message, MessageType, Outcome, Reason, RpcId
 
 # Codes of ours, outside the range -32768..-32000 that JSON-RPC and MCP keep for themselves.
@@ -33,6 +34,12 @@ FAULT_CODE = -50300
 
 FAULTS = frozenset({Reason.AUDIT_UNAVAILABLE, Reason.INTERNAL_ERROR, Reason.CREDENTIAL_UNAVAILABLE})
 """Reasons that are faults on our side: the same call may be right a minute later."""
+
+UNKNOWN_SESSION = frozenset({Reason.SESSION_NOT_YOURS, Reason.SESSION_UNKNOWN})
+"""Both are told as an unknown session: 404, at which clients open a new one (2025-11-25, sessions)."""
+
+_UNKNOWN_PARAMS = frozenset({Reason.TASK_NOT_YOURS, Reason.STATE_NOT_YOURS})
+_INVALID_PARAMS = -32602  # what servers answer to a task or a state that they do not know
 
 _CONNECT = frozenset({"initialize", "server/discover"})
 _MODERN = "2026-07-28"  # from this revision on a result must have a resultType
@@ -62,6 +69,8 @@ _STATUS: Mapping[Reason, int] = MappingProxyType(
         Reason.BATCH_REFUSED: 400,
         Reason.ENCODING_REFUSED: 415,
         Reason.TOO_LARGE: 413,
+        Reason.HEADERS_TOO_LARGE: 431,
+        Reason.TOO_SLOW: 408,
     }
 )
 
@@ -85,17 +94,27 @@ SENTENCES: Mapping[Reason, str] = MappingProxyType(
         Reason.WORKLOAD_UNKNOWN: "its credential is valid, but names no workload that is registered here",
         Reason.AGENT_NOT_PERMITTED: "this agent may not act for this caller",
         Reason.PRINCIPAL_BLOCKED: "this caller is blocked; ask your administrator",
-        Reason.SESSION_NOT_YOURS: "its session belongs to another caller; open one of your own",
+        Reason.SESSION_NOT_YOURS: "its session is not known for you; open one of your own",
+        Reason.SESSION_UNKNOWN: "its session is not known for you; open one of your own",
+        Reason.EVENT_NOT_YOURS: "there is no stream of yours with this event; begin anew",
+        Reason.TASK_NOT_YOURS: "there is no task of yours with this id",
+        Reason.STATE_NOT_YOURS: "its requestState is not known for you; begin the call anew",
+        Reason.REQUEST_NOT_YOURS: "you have no request with this id",
+        Reason.RESPONSE_UNEXPECTED: "the server asked you nothing with this id",
         Reason.UNKNOWN_SERVER: "this server is not one that callerid knows; ask for it to be listed",
         Reason.DESTINATION_MISMATCH: "it names one server for its connection and another in its headers",
         Reason.PATH_NOT_CANONICAL: "servers read its URL in different ways; write it plainly",
         Reason.UPGRADE_REFUSED: "it asks to leave HTTP, which is not allowed for this server",
+        Reason.ADDRESS_REFUSED: "it leads to a private address, and only listed servers may have one",
         Reason.TOKEN_IN_REQUEST: "it carries a callerid token where it would be sent on to the server",
         Reason.MALFORMED_JSON: "its body is not valid JSON",
         Reason.DUPLICATE_KEY: "its body has an object with the same member twice",
         Reason.NOT_UTF8: "its body is not plain UTF-8",
         Reason.ENCODING_REFUSED: "its body has an encoding that callerid does not open; send it as it is",
         Reason.TOO_LARGE: "it is too large",
+        Reason.HEADERS_TOO_LARGE: "its headers are too large",
+        Reason.TOO_SLOW: "it did not arrive whole in time",
+        Reason.TOO_MANY_IN_FLIGHT: "you have too many calls under way; wait until some of them end",
         Reason.TOO_DEEP: "its body is nested too deeply",
         Reason.MALFORMED_MESSAGE: "its body is not a valid MCP message",
         Reason.MALFORMED_HTTP: "it is not a valid HTTP request for an MCP server",
@@ -118,6 +137,13 @@ SENTENCES: Mapping[Reason, str] = MappingProxyType(
 )
 """Why, for the caller: a clause for each reason that is not an allowance."""
 
+_ASK_SENTENCES: Mapping[Reason, str] = MappingProxyType(
+    {
+        Reason.MALFORMED_MESSAGE: "it is not a valid MCP message",
+        Reason.METHOD_UNKNOWN: "callerid does not know what it is",
+    }
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -129,7 +155,7 @@ class Answer:
 
 
 # An empty body has no content type to name: empty bytes are not JSON.
-_ACCEPTED = Answer(202, (("Cache-Control", "no-store"), ("Content-Length", "0")), b"")
+ACCEPTED = Answer(202, (("Cache-Control", "no-store"), ("Content-Length", "0")), b"")
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,20 +195,29 @@ def refusal(
             the reason is a fault of ours.
     """
     if message is not None and message.type in (MessageType.NOTIFICATION, MessageType.RESPONSE):
-        return _ACCEPTED
+        return ACCEPTED
     said = _say(message, reason, event_id, rule, say, hidden)
     rpc_id = message.rpc_id if message is not None else malformed.rpc_id if malformed is not None else None
     if reason in FAULTS:
         return _answer(503, _error(rpc_id, FAULT_CODE, said))
     if malformed is not None:
-        return _answer(malformed.http_status, _error(rpc_id, malformed.rpc_code, said))
+        error = _error(rpc_id, malformed.rpc_code, said)
+        error["error"]["data"] = {**(malformed.data or {}), **said.data()}
+        return _answer(malformed.http_status, error)
     if message is None:
         return _answer(_STATUS.get(reason, 403), _error(None, DENIED_CODE, said))
     if message.type is MessageType.HTTP:
-        return _answer(405, _error(None, DENIED_CODE, said))
+        status = 400 if reason is Reason.EVENT_NOT_YOURS else 405
+        return _answer(status, _error(None, DENIED_CODE, said))
     if message.method in _CONNECT or rpc_id is None:  # a 200 with a null id leaves the Python SDK waiting
         return _answer(403, _error(rpc_id, DENIED_CODE, said))
     return _answer(200, _refused(message, said))
+
+
+def unknown_session(rpc_id: RpcId | None, event_id: str) -> Answer:
+    """The answer to whatever names a session that is not its caller's, or nobody's: 404."""
+    said = _say(None, Reason.SESSION_UNKNOWN, event_id, None, None, False)
+    return _answer(404, _error(rpc_id, DENIED_CODE, said))
 
 
 def batch_refusal(
@@ -201,7 +236,7 @@ def batch_refusal(
         if message.type is MessageType.REQUEST
     ]
     if not responses:
-        return _ACCEPTED
+        return ACCEPTED
     return _answer(200, responses)
 
 
@@ -217,24 +252,63 @@ def upstream_refused_credential(rpc_id: RpcId | None, event_id: str) -> Answer:
     return _answer(502, _upstream_error(rpc_id, event_id, Outcome.UPSTREAM_REFUSED_CREDENTIAL, text))
 
 
-def upstream_unusable(rpc_id: RpcId | None, event_id: str, detail: str) -> Answer:
+def upstream_unusable(
+    rpc_id: RpcId | None, event_id: str, detail: str, outcome: Outcome = Outcome.RESPONSE_REFUSED
+) -> Answer:
     """The server's answer cannot be inspected, so it is not given out: 502.
 
     ``detail`` is a clause in our own words, without a byte of the answer.
     """
-    return _answer(502, _unusable(rpc_id, event_id, detail))
+    return _answer(502, _unusable(rpc_id, event_id, detail, outcome))
 
 
-def stream_error(rpc_id: RpcId | None, event_id: str, detail: str) -> bytes:
+def stream_error(
+    rpc_id: RpcId | None, event_id: str, detail: str, outcome: Outcome = Outcome.RESPONSE_REFUSED
+) -> bytes:
     """An event that ends the call ``rpc_id`` with an error: the last of a stream that is cut off."""
-    return b"event: message\ndata: " + _dump(_unusable(rpc_id, event_id, detail)) + b"\n\n"
+    return b"event: message\ndata: " + _dump(_unusable(rpc_id, event_id, detail, outcome)) + b"\n\n"
 
 
-def unreadable_list(rpc_id: RpcId) -> dict[str, Any]:
-    """The JSON-RPC error in place of a list that could not be read, and so not be filtered."""
-    text = "The server's list could not be read, so callerid cannot tell what of it is for you."
+def unreadable_answer(rpc_id: RpcId) -> dict[str, Any]:
+    """The JSON-RPC error in place of an answer that had to be judged and could not be read."""
+    text = "The server's answer could not be read, so callerid cannot tell what of it is for you."
     error = {"code": UPSTREAM_CODE, "message": text, "data": {"outcome": Outcome.RESPONSE_REFUSED.value}}
     return {"jsonrpc": "2.0", "id": rpc_id, "error": error}
+
+
+def ask_refused(request: Message | None, rpc_id: RpcId | None, refusal: AskRefusal) -> dict[str, Any]:
+    """The response in place of one in which the server asks what rules refuse.
+
+    Args:
+        request: what the server's answer answered, None if that is not known.
+        rpc_id: the id of the server's answer, as it stood there.
+        refusal: why.
+
+    A tool result with ``isError`` for ``tools/call``, so that the model learns of it; else a JSON-RPC error.
+    """
+    reason, rule, say = refusal.reason, refusal.rule, refusal.say
+    text = "The server did not answer this, but asked you for something"
+    if reason in FAULTS:
+        text += f", and callerid could not decide whether it may: {SENTENCES[reason]}. Try again later. "
+        return _refuse_ask(request, rpc_id, _Said(text, reason, refusal.event_id, None))
+    # As in _say: what is hidden reads like what no rule allows.
+    if refusal.hidden or reason is Reason.NO_GRANT:
+        reason, rule, say = Reason.NO_GRANT, None, None
+    why = "no rule allows it" if reason is Reason.NO_GRANT else _ASK_SENTENCES.get(reason, SENTENCES[reason])
+    text += f" that callerid does not let it ask: {why}. "
+    if say:
+        text += f"{say.strip()} "
+    text += "Do not retry unchanged. "
+    return _refuse_ask(request, rpc_id, _Said(text, reason, refusal.event_id, rule))
+
+
+def _refuse_ask(request: Message | None, rpc_id: RpcId | None, said: _Said) -> dict[str, Any]:
+    named = "" if said.rule is None else f"rule {said.rule}, "
+    text = f"{said.text}Reason {said.reason.value}, {named}decision {said.event_id}."
+    told = _Said(text, said.reason, said.event_id, said.rule)
+    if request is None:
+        return _error(rpc_id, FAULT_CODE if said.reason in FAULTS else DENIED_CODE, told)
+    return {**_refused(request, told), "id": rpc_id}
 
 
 def _say(
@@ -257,6 +331,8 @@ def _say(
 
 def _refused(message: Message, said: _Said) -> dict[str, Any]:
     """The JSON-RPC response that refuses a request."""
+    if said.reason in _UNKNOWN_PARAMS:
+        return _error(message.rpc_id, _INVALID_PARAMS, said)
     if message.method != "tools/call" or said.reason in FAULTS:
         return _error(message.rpc_id, FAULT_CODE if said.reason in FAULTS else DENIED_CODE, said)
     result: dict[str, Any] = {"content": [{"type": "text", "text": said.text}], "isError": True}
@@ -271,9 +347,9 @@ def _error(rpc_id: RpcId | None, code: int, said: _Said) -> dict[str, Any]:
     return {"jsonrpc": "2.0", "id": rpc_id, "error": error}
 
 
-def _unusable(rpc_id: RpcId | None, event_id: str, detail: str) -> dict[str, Any]:
+def _unusable(rpc_id: RpcId | None, event_id: str, detail: str, outcome: Outcome) -> dict[str, Any]:
     text = f"The server's answer was not given out by callerid: {detail}. Decision {event_id}."
-    return _upstream_error(rpc_id, event_id, Outcome.RESPONSE_REFUSED, text)
+    return _upstream_error(rpc_id, event_id, outcome, text)
 
 
 def _upstream_error(rpc_id: RpcId | None, event_id: str, outcome: Outcome, text: str) -> dict[str, Any]:

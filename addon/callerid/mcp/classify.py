@@ -26,12 +26,14 @@ from typing import Any, NoReturn
 
 from callerid.mcp import claims, methods, strictjson
 from callerid.mcp import headers as fields
+from callerid.mcp.refs import answer_of, refs_of
 from callerid.model import EMPTY, Exchange, Kind, Malformed, Message, MessageType, Reason, RpcId
 
 PARSE_ERROR = -32700
 INVALID_REQUEST = -32600
 INVALID_PARAMS = -32602
 HEADER_MISMATCH = -32020
+UNSUPPORTED_VERSION = -32022
 
 ANSWERS: Mapping[Reason, tuple[int, int]] = MappingProxyType(
     {
@@ -45,13 +47,15 @@ ANSWERS: Mapping[Reason, tuple[int, int]] = MappingProxyType(
         Reason.TOO_DEEP: (400, PARSE_ERROR),
         Reason.BATCH_REFUSED: (400, INVALID_REQUEST),
         Reason.MALFORMED_MESSAGE: (400, INVALID_REQUEST),
-        Reason.UNSUPPORTED_VERSION: (400, INVALID_REQUEST),
+        Reason.UNSUPPORTED_VERSION: (400, UNSUPPORTED_VERSION),
         Reason.HEADER_MISMATCH: (400, HEADER_MISMATCH),
     }
 )
 """Reason to (HTTP status, JSON-RPC code); NOT_MCP may carry a closer status."""
 
 MAX_ID_LENGTH = 256
+MAX_ECHO = 64
+"""Characters of a protocol version that are given back to who asked for it."""
 
 _ENVELOPE = frozenset({"jsonrpc", "id", "method", "params", "result", "error"})
 _NO_PARAMS: Mapping[str, Any] = {}
@@ -62,13 +66,12 @@ class _Refused(Exception):
     """A rung that failed; never leaves this module."""
 
     def __init__(
-        self, reason: Reason, detail: str, *, status: int | None = None, code: int | None = None
-    ) -> None:
+        self, reason: Reason, detail: str, *, status: int | None = None, code: int | None = None,
+        data: Mapping[str, Any] | None = None,
+    ) -> None:  # fmt: skip
         super().__init__(detail)
-        self.reason = reason
-        self.detail = detail
-        self.status = status
-        self.code = code
+        self.reason, self.detail = reason, detail
+        self.status, self.code, self.data = status, code, data
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +93,8 @@ def classify(
     *,
     max_body: int = strictjson.MAX_BYTES,
     max_batch: int = 50,
+    max_depth: int = strictjson.MAX_DEPTH,
+    max_digits: int = strictjson.MAX_DIGITS,
 ) -> Exchange | Malformed:
     """Read one HTTP request to an MCP server. Total: any input gives a value, nothing is raised.
 
@@ -99,6 +104,8 @@ def classify(
         body: the whole body as received, not decoded.
         max_body: the longest body in bytes, as received and as forwarded.
         max_batch: the most messages in a batch.
+        max_depth: the deepest nesting of the body; see ``strictjson.loads``.
+        max_digits: the longest number in it, in characters.
 
     Returns:
         The messages and the canonical bytes to forward (``b""`` for GET and DELETE), or why there are none.
@@ -108,7 +115,7 @@ def classify(
         request = _http(http_method, headers, body, max_body)
         if http_method != "POST":
             return _bodiless(request, http_method)
-        envelope = _parse(body, max_body)
+        envelope = _parse(body, max_body, max_depth, max_digits)
         if isinstance(envelope, list):
             messages = _batch(request, envelope, max_batch)
         else:
@@ -124,6 +131,8 @@ def classify(
             rpc_code=refused.code or code,
             rpc_id=rpc_id,
             method=method,
+            data=refused.data,
+            elements=_elements(envelope, max_batch),
         )
 
 
@@ -151,10 +160,10 @@ def _http(http_method: str, headers: Sequence[tuple[str, str]], body: bytes, max
     return _Request(headers, once)
 
 
-def _parse(body: bytes, max_body: int) -> object:
+def _parse(body: bytes, max_body: int, max_depth: int, max_digits: int) -> object:
     """Rung 6."""
     try:
-        return strictjson.loads(body, max_bytes=max_body)
+        return strictjson.loads(body, max_bytes=max_body, max_depth=max_depth, max_digits=max_digits)
     except strictjson.JsonError as error:
         raise _Refused(error.reason, error.detail) from None
 
@@ -232,6 +241,9 @@ def _message(request: _Request, member: object) -> Message:
     target = methods.locate(method, params, revision)
     if isinstance(target, str):
         _malformed(target)
+    refs = refs_of(method, params, revision)
+    if isinstance(refs, str):
+        _malformed(refs)
     needed = revision in methods.MODERN and shape is MessageType.REQUEST
     names = methods.mirrored(method, params) if fields.NAME in request.once else ()
     _check_mirrors(
@@ -247,6 +259,7 @@ def _message(request: _Request, member: object) -> Message:
         client_name=claims.client_name(method, params, meta),
         trace_id=claims.trace_id(meta.get("traceparent")),
         protocol=revision if revision is not None else claims.offered(method, params),
+        refs=refs,
     )
 
 
@@ -294,6 +307,7 @@ def _response(request: _Request, envelope: Mapping[str, Any]) -> Message:
         kind=Kind.PROTOCOL,
         rpc_id=envelope["id"],
         protocol=request.revision,
+        refs=answer_of(envelope),
     )
 
 
@@ -330,9 +344,15 @@ def _agree(header: str | None, meta: Mapping[str, Any], *, is_request: bool) -> 
 
 
 def _check_known(revision: str | None) -> None:
+    """An unknown revision is answered with those to choose from (2026-07-28 basic/versioning).
+
+    Only revisions without a handshake are named: the others are not chosen by header, but by initialize.
+    """
     if revision is not None and revision not in methods.REVISIONS:
         raise _Refused(
-            Reason.UNSUPPORTED_VERSION, f"the protocol version {revision[:32]!r} is not known here"
+            Reason.UNSUPPORTED_VERSION,
+            f"the protocol version {revision[:32]!r} is not known here",
+            data={"supported": list(methods.MODERN), "requested": revision[:MAX_ECHO]},
         )
 
 
@@ -364,6 +384,13 @@ def _readable(envelope: object) -> tuple[RpcId | None, str | None]:
         return None, None
     rpc_id = envelope.get("id")
     return rpc_id if _is_id(rpc_id) else None, method
+
+
+def _elements(envelope: object, max_batch: int) -> tuple[tuple[str | None, RpcId | None], ...]:
+    """Method and id of each member of a refused batch, as far as they can be trusted, up to ``max_batch``."""
+    if not isinstance(envelope, list):
+        return ()
+    return tuple((method, rpc_id) for rpc_id, method in map(_readable, envelope[:max_batch]))
 
 
 def _malformed(detail: str) -> NoReturn:

@@ -126,11 +126,12 @@ def variant(members: Mapping[str, Any], names: Names) -> str | None:
     return None
 
 
-def _names(*names: str) -> Names:
+def name_set(*names: str) -> Names:
+    """``Names`` of these names."""
     return Names(frozenset(names), frozenset(map(fold, names)))
 
 
-META_NAMES = _names(
+META_NAMES = name_set(
     META_VERSION,
     META_CLIENT_INFO,
     "io.modelcontextprotocol/clientCapabilities",
@@ -141,7 +142,7 @@ META_NAMES = _names(
     "tracestate",
     "baggage",
 )
-PARAMS_NAMES = _names(
+PARAMS_NAMES = name_set(
     "_meta",
     "name",
     "arguments",
@@ -156,15 +157,19 @@ PARAMS_NAMES = _names(
     "requestState",
     "inputResponses",
     "notifications",
+    "resourceSubscriptions",
+    "taskIds",
     "protocolVersion",
     "capabilities",
     "clientInfo",
     "requestId",
     "progressToken",
 )
-_REF_NAMES = _names("type", "name", "uri")
-_COMPLETION_NAMES = _names("name", "value", "arguments")
-_LISTENED = frozenset({"toolsListChanged", "promptsListChanged", "resourcesListChanged"})
+_REF_NAMES = name_set("type", "name", "uri")
+_COMPLETION_NAMES = name_set("name", "value", "arguments")
+_LISTENED = frozenset(
+    {"toolsListChanged", "promptsListChanged", "resourcesListChanged", "resourceSubscriptions", "taskIds"}
+)
 
 
 def _without_meta(params: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -248,21 +253,20 @@ def _completed(params: Mapping[str, Any]) -> Mapping[str, Any] | str:
     value = argument.get("value")
     if name in known and known[name] != value:
         return "params.argument and params.context disagree about an argument"
-    return {**known, name: value}
+    # The one being typed stands last: lists.py expands the template by it.
+    return {**{other: known[other] for other in known if other != name}, name: value}
 
 
 def _listen(params: Mapping[str, Any]) -> Found:
-    """subscriptions/listen: harmless while it asks for list changes only (2026-07-28, subscriptions).
+    """subscriptions/listen (2026-07-28, subscriptions): its resources and tasks are decided one by one.
 
-    A filter that names resources, tasks, or anything that we do not know needs a rule of its own.
+    They are in the message's refs. A filter that names anything that we do not know needs a rule of its own.
     """
     wanted = params.get("notifications", EMPTY)
     if not isinstance(wanted, Mapping):
         return "params.notifications must be an object"
     named = [name for name, value in wanted.items() if name not in _LISTENED and value not in ([], None)]
-    if named or "taskIds" in params or "resourceSubscriptions" in params:
-        return _method(params)
-    return _protocol(params)
+    return _method(params) if named else _protocol(params)
 
 
 def _request(find: Callable[[Mapping[str, Any]], Found], *revisions: str) -> Method:

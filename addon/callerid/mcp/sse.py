@@ -151,13 +151,28 @@ def with_data(event: Event, data: str) -> bytes:
     if data.endswith(("\n", "\r")):
         fresh.append(b"data: ")
     written = False
-    for line in event.raw.removeprefix(BOM).splitlines():
+    for line in _unmarked(event):
         if _field(line)[0] != b"data":
             lines += [line] if line else []
         elif not written:
             lines += fresh
             written = True
     return b"\n".join(lines if written else [*lines, *fresh]) + b"\n\n"
+
+
+def _unmarked(event: Event) -> list[bytes]:
+    """Its lines as they were read, and none that begins with a byte order mark.
+
+    At the start of a stream one mark is skipped; elsewhere it makes the line one that no client knows,
+    and without the mark that line would be read.
+    """
+    head, *rest = event.raw.splitlines() or [b""]
+    if not head.startswith(BOM):
+        return [head, *rest]
+    plain, skipped = head.removeprefix(BOM), read_event(event.raw, first=True)
+    if plain.startswith(BOM) or (skipped.event, skipped.id) != (event.event, event.id):
+        return rest
+    return [plain, *rest]
 
 
 def _field(line: bytes) -> tuple[bytes, str]:

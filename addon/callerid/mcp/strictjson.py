@@ -13,6 +13,7 @@ would act on a number that no rule has seen.
 from __future__ import annotations
 
 import json
+from functools import lru_cache
 from typing import Any, NoReturn
 
 from callerid.model import Reason
@@ -50,13 +51,16 @@ def fold(name: str) -> str:
     return name.upper().casefold().replace("\u0307", "")
 
 
-def loads(raw: bytes, *, max_depth: int = MAX_DEPTH, max_bytes: int = MAX_BYTES) -> Any:
+def loads(
+    raw: bytes, *, max_depth: int = MAX_DEPTH, max_bytes: int = MAX_BYTES, max_digits: int = MAX_DIGITS
+) -> Any:
     """Read one JSON text: objects as dict, arrays as list, numbers as int or finite float.
 
     Args:
         raw: the whole text, UTF-8 without a byte order mark.
         max_depth: the deepest nesting of objects and arrays that is read; ``{}`` is 1 deep.
         max_bytes: the longest text that is read.
+        max_digits: the longest number that is read, in characters; at most MAX_DIGITS.
 
     Raises:
         JsonError: the text has no or more than one reading; nothing else is raised.
@@ -65,8 +69,8 @@ def loads(raw: bytes, *, max_depth: int = MAX_DEPTH, max_bytes: int = MAX_BYTES)
         raise JsonError(Reason.TOO_LARGE, f"the JSON text is longer than {max_bytes} bytes")
     text = _decode(raw)
     _check_depth(raw, max_depth)
-    # A text of MAX_DIGITS bytes cannot hold a longer number, and need not pay for counting digits.
-    decoder = _SHORT if len(raw) <= MAX_DIGITS else _LONG
+    # A text of max_digits bytes cannot hold a longer number, and need not pay for counting digits.
+    decoder = _SHORT if len(raw) <= max_digits else _counting(max_digits)
     try:
         value = decoder.decode(text)
     except json.JSONDecodeError as error:
@@ -167,18 +171,6 @@ def _first_repeated(pairs: list[tuple[str, Any]]) -> str:
     return ""
 
 
-def _integer(digits: str) -> int:
-    if len(digits) > MAX_DIGITS:
-        raise JsonError(Reason.MALFORMED_JSON, f"a number has more than {MAX_DIGITS} digits")
-    return int(digits)
-
-
-def _fraction(digits: str) -> float:
-    if len(digits) > MAX_DIGITS:
-        raise JsonError(Reason.MALFORMED_JSON, f"a number has more than {MAX_DIGITS} digits")
-    return _double(digits)
-
-
 def _double(digits: str) -> float:
     number = float(digits)
     if number in _INFINITE:
@@ -198,7 +190,23 @@ def _refuse_surrogates(value: Any) -> None:
 
 
 _SHORT = json.JSONDecoder(object_pairs_hook=_object, parse_float=_double, parse_constant=_constant)
-_LONG = json.JSONDecoder(
-    object_pairs_hook=_object, parse_float=_fraction, parse_int=_integer, parse_constant=_constant
-)
+
+
+@lru_cache(maxsize=8)
+def _counting(max_digits: int) -> json.JSONDecoder:
+    """A decoder that counts the digits of every number."""
+
+    def count(digits: str) -> str:
+        if len(digits) > max_digits:
+            raise JsonError(Reason.MALFORMED_JSON, f"a number has more than {max_digits} digits")
+        return digits
+
+    return json.JSONDecoder(
+        object_pairs_hook=_object,
+        parse_float=lambda digits: _double(count(digits)),
+        parse_int=lambda digits: int(count(digits)),
+        parse_constant=_constant,
+    )
+
+
 _ENCODER = json.JSONEncoder(ensure_ascii=False, check_circular=False, allow_nan=False, separators=(",", ":"))

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import signal
-from collections import defaultdict
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from time import monotonic
 
-from mitmproxy import connection, ctx, exceptions, http, tcp, tls, udp
+from mitmproxy import ctx, exceptions, http
 from mitmproxy.addonmanager import Loader
-from mitmproxy.proxy import context, server_hooks
 
 from callerid.audit.records import AuditError
 from callerid.errors import CalleridError, StoreError
@@ -27,22 +27,24 @@ from callerid.model import (
     Reason,
     Verdict,
 )
-from callerid.proxy import engine, faults, harden, reply, shut, translate
-from callerid.proxy import tls as edge
+from callerid.proxy import bodies, engine, faults, harden, limits, observe, reply, shut, translate
 from callerid.proxy.calls import Call, Memory
-from callerid.proxy.destination import normal_host
+from callerid.proxy.connections import ConnectionHooks
 from callerid.proxy.door import guarded
+from callerid.proxy.elsewhere import await_elsewhere
+from callerid.proxy.rooms import Rooms
 from callerid.proxy.runtime import Runtime, new_id, require_rules
 from callerid.proxy.standing import expired, standing
-from callerid.proxy.walk import foreign_strip, walk
+from callerid.proxy.walk import walk
 
 logger = logging.getLogger(__name__)
 
-UPSTREAM_CONNECTIONS = 256
-"""Per client connection and address; mitmproxy's 5 starves parallel streams (its issue 8322)."""
+
+AT_ONCE = 32
+"""Open streams that are judged again before the events of the others get their turn: about a millisecond."""
 
 
-class CalleridAddon:
+class CalleridAddon(ConnectionHooks):
     """Policy Enforcement Point. Construct once; ``runtime`` is opened in ``running``."""
 
     name = "callerid"
@@ -52,8 +54,10 @@ class CalleridAddon:
         self.runtime: Runtime
         self.upstream_ca: Path | None = None
         self._opened = False
+        super().__init__()
         engine.install()
         engine.on_unread(self.unread)
+        bodies.settings.judge = self
 
     # -- lifecycle -----------------------------------------------------------------------------
 
@@ -61,6 +65,7 @@ class CalleridAddon:
         """Declare our options and put mitmproxy's own where they are safe."""
         loader.add_option("callerid_home", str, "./.callerid", "State of callerid: CA, registry, audit.")
         loader.add_option("callerid_rules", str, "./rules", "The rules of callerid: four YAML files.")
+        limits.declare(loader)
         ctx.options.update(**harden.safe_values(ctx.options))
         # At INFO the engine prints heads that it could not read, tokens and secrets included.
         logging.getLogger("mitmproxy.proxy").setLevel(logging.WARNING)
@@ -73,8 +78,11 @@ class CalleridAddon:
             harden.check(ctx.options)
         except CalleridError as error:
             raise exceptions.OptionsError(f"callerid: {error} {error.hint}") from error
-        if updated & {"callerid_home", "callerid_rules"}:
-            raise exceptions.OptionsError("callerid: home and rules cannot change while it runs; restart it")
+        fixed = {"callerid_home", "callerid_rules", *(option.name for option in limits.OPTIONS)}
+        if updated & fixed:
+            raise exceptions.OptionsError(
+                "callerid: home, rules and limits cannot change while it runs; restart it"
+            )
 
     def open(self) -> None:
         """Judge the settings, then open the home, the stores and the rules that the options name.
@@ -82,14 +90,16 @@ class CalleridAddon:
         Until then no client is served.
 
         Raises:
-            ConfigError: a setting is unsafe, or the rules do not load.
+            ConfigError: a setting is unsafe, a limit cannot be meant, or the rules do not load.
             StoreError: as ``Runtime.open``.
         """
         harden.check(ctx.options)
+        bodies.settings.limits = limits.read(ctx.options)
         runtime = Runtime(
             Home(Path(ctx.options.callerid_home).absolute()),
             require_rules(Path(ctx.options.callerid_rules).absolute()),
             upstream_ca=self.upstream_ca,
+            limits=bodies.settings.limits,
         )
         runtime.open(asyncio.get_running_loop())
         self.runtime = runtime
@@ -119,107 +129,10 @@ class CalleridAddon:
         """Say of the streams that are still open that we cut them, then drain and close."""
         if not self._opened:
             return
-        for flow, call in list(self.memory.streams.items()):
+        for flow, call in self.memory.streams.all():
             reply.finish(flow, call, self.runtime, ended=Outcome.CUT, detail="callerid was stopped")
+        self.runtime.give_up_waiting(1 << 62)
         self.runtime.close()
-
-    # -- connections ---------------------------------------------------------------------------
-
-    @guarded(shut.client)
-    def client_connected(self, client: connection.Client) -> None:
-        if not self._opened:
-            client.error = "callerid: not ready"
-            return
-        handler = ctx.master.addons.get("proxyserver").connections.get(client.id)
-        if handler is not None and hasattr(handler, "max_conns"):
-            handler.max_conns = defaultdict(lambda: asyncio.Semaphore(UPSTREAM_CONNECTIONS))
-
-    @guarded(shut.connect)
-    def http_connect(self, flow: http.HTTPFlow) -> None:
-        """Keep the evidence of the CONNECT for the tunnel. Judged with each request inside it."""
-        state = self.memory.client(flow.client_conn)
-        state.tunnel = True
-        state.connect_authorization = tuple(flow.request.headers.get_all("proxy-authorization"))
-        state.connect_token = tuple(flow.request.headers.get_all("x-callerid-token"))
-
-    @guarded(shut.tls)
-    def tls_clienthello(self, data: tls.ClientHelloData) -> None:
-        """Leave TLS closed only for a passthrough host that every name agrees on."""
-        if edge.is_outer(data.context):
-            return
-        address = data.context.server.address
-        hosts = self.runtime.rooms.servers.passthrough
-        sni = data.client_hello.sni
-        if address is None or not hosts or not self.memory.client(data.context.client).tunnel:
-            return
-        host = normal_host(address[0])
-        if host in hosts and (sni is None or normal_host(sni) == host):
-            data.ignore_connection = True
-
-    @guarded(shut.tls)
-    def tls_start_client(self, data: tls.TlsData) -> None:
-        """Ask for a client certificate where one can count: at the proxy, and for listed servers."""
-        rooms = self.runtime.rooms
-        outer = edge.is_outer(data.context)
-        address = data.context.server.address
-        listed = address is not None and rooms.servers.is_listed(address[0], address[1])
-        asks = bool(rooms.rules.identities.client_cas) and (outer or listed)
-        edge.start_client(data, ask_certificate=asks)
-
-    @guarded(shut.tls)
-    def tls_established_client(self, data: tls.TlsData) -> None:
-        """Keep each chain apart: mitmproxy forgets the outer one when the inner handshake begins."""
-        state = self.memory.client(data.context.client)
-        chain = edge.certificate_chain(data)
-        if edge.is_outer(data.context):
-            state.proxy_chain = chain
-        else:
-            state.inner_chain, state.inner_tls = chain, True
-
-    @guarded(shut.upstream)
-    def tls_start_server(self, data: tls.TlsData) -> None:
-        """Verify the upstream against the name that is dialled."""
-        address = getattr(data.conn, "address", None)
-        if address is not None and self.runtime.rooms.servers.names(address[0]):
-            edge.pin_server_name(data)
-
-    @guarded(shut.upstream)
-    def tls_established_server(self, data: tls.TlsData) -> None:
-        """A listed server whose certificate was not verified for the dialled name gets nothing."""
-        address = getattr(data.conn, "address", None)
-        if address is None or not self.runtime.rooms.servers.names(address[0]):
-            return
-        if not edge.is_verified(data):
-            logger.error("callerid: the certificate of %s was not verified; connection dropped", address[0])
-            edge.drop(data)
-
-    @guarded(shut.dial)
-    def server_connect(self, data: server_hooks.ServerConnectionHookData) -> None:
-        """Nothing is dialled for a connection on which a hook failed, and nothing is dialled for ever."""
-        if self.memory.client(data.client).broken:
-            data.server.error = "callerid: internal error"
-            return
-        loop = asyncio.get_running_loop()
-        loop.call_later(edge.CONNECT_SECONDS, edge.give_up, data.client, data.server)
-
-    @guarded(shut.quietly)
-    def tcp_start(self, flow: tcp.TCPFlow) -> None:
-        """Raw bytes are never governed. ``passthrough`` connections do not come by here."""
-        self._close_client(flow.client_conn)
-
-    @guarded(shut.quietly)
-    def udp_start(self, flow: udp.UDPFlow) -> None:
-        self._close_client(flow.client_conn)
-
-    @guarded(shut.quietly)
-    def websocket_start(self, flow: http.HTTPFlow) -> None:
-        self._close_client(flow.client_conn)
-
-    def _close_client(self, client: connection.Client) -> None:
-        """``flow.kill()`` does not stop raw flows in mitmproxy 12.2.3; closing the transports does."""
-        handler = ctx.master.addons.get("proxyserver").connections.get(client.id)
-        for transport in list(handler.transports) if handler is not None else ():
-            handler.close_connection(transport)
 
     # -- the request ---------------------------------------------------------------------------
 
@@ -232,6 +145,8 @@ class CalleridAddon:
     @guarded(shut.request)
     async def request(self, flow: http.HTTPFlow) -> None:
         """Judge, commit, then answer or let go. In this order, always (law 1)."""
+        if bodies.STREAMED in flow.metadata:
+            return  # judged when its body began to go on
         state = self.memory.client(flow.client_conn)
         if state.broken or flow.is_replay is not None:
             await self.refuse_fault(flow, Reason.INTERNAL_ERROR, "a hook failed on this connection")
@@ -239,7 +154,8 @@ class CalleridAddon:
         facts = translate.facts(flow, state)
         ruling = walk(facts, self.runtime.rooms, new_id)
         if ruling is None:
-            translate.let_pass(flow, foreign_strip(facts, self.runtime.rooms.authority))
+            self.let_pass(flow, facts)
+            observe.remember(flow, facts)
             return
         call = Call(
             records=ruling.records,
@@ -247,19 +163,25 @@ class CalleridAddon:
             server=ruling.server,
             caller=ruling.caller,
             presented=facts.presented,
-            handles=facts.handles(),
+            session=ruling.session,
+            conversation=ruling.conversation,
             first_rpc_id=_first_id(ruling.messages),
         )
         self.memory.begin(flow, call)
+        if ruling.answer is None and ruling.caller is not None and ruling.server is not None:
+            self.runtime.in_flight.enter(flow, ruling.caller.principal.subject, ruling.messages)
         try:
             await self.runtime.record(ruling.records)
         except StoreError as error:
             await self._refuse_unrecorded(flow, call, error)
             return
         if ruling.answer is not None:
-            flow.response = reply.fitting(flow, reply.to_response(ruling.answer))
+            await reply.deliver(flow, call, reply.to_response(ruling.answer))
             return
+        await_elsewhere(call, self.runtime)
         translate.let_go(flow, call, ruling)
+        if call.observed:
+            observe.remember(flow, facts)
 
     async def refuse_fault(self, flow: http.HTTPFlow, reason: Reason, detail: str) -> None:
         """A fault of ours: refused, with a row if one can be written (law 3)."""
@@ -268,7 +190,7 @@ class CalleridAddon:
             reply.take_back(flow, call)
             self._never_sent(flow, call, detail)
         record = faults.row(flow, call, reason, detail, self.runtime.rooms.rules.hash)
-        faults.answer(flow, call.messages if call else (), reason, record.event_id)
+        await faults.answer(flow, call, reason, record.event_id)
         try:
             await self.runtime.record((record,))
         except StoreError as error:
@@ -281,7 +203,7 @@ class CalleridAddon:
         if isinstance(error, AuditError):
             await self.refuse_fault(flow, Reason.AUDIT_UNAVAILABLE, "the row could not be made")
         else:
-            faults.answer(flow, call.messages, Reason.AUDIT_UNAVAILABLE, call.records[0].event_id)
+            await faults.answer(flow, call, Reason.AUDIT_UNAVAILABLE, call.records[0].event_id)
 
     def _never_sent(self, flow: http.HTTPFlow, call: Call, detail: str) -> None:
         """An ALLOW row that may be stored, of a call that will not leave, says so."""
@@ -299,24 +221,37 @@ class CalleridAddon:
             return
         call = self.memory.call(flow)
         if call is None:
-            if flow.response is not None and flow.server_conn.timestamp_start is not None:
-                flow.response.stream = True  # not governed: nothing is held back
+            await observe.begin(flow, self.memory, self.runtime)
             return
         if call.allowed:
             reply.open_answer(flow, call, self.runtime)
+            if call.observed:
+                observe.follow(flow, call, self.memory, self.runtime)
             if call.streaming:
-                self.memory.streams[flow] = call
+                self.memory.streams.add(flow, call)
+
+    @guarded(shut.rows)
+    async def callerid_rows(self, flow: http.HTTPFlow) -> None:
+        """Events of an open stream wait for the rows of what the server asks in them (law 1)."""
+        call = self.memory.call(flow)
+        if call is None:
+            raise LookupError("a stream without a call")
+        await reply.hold(flow, call, self.runtime)
 
     @guarded(shut.answer)
-    def response(self, flow: http.HTTPFlow) -> None:
+    async def response(self, flow: http.HTTPFlow) -> None:
+        self.runtime.in_flight.leave(flow)
+        observe.replace_withheld(flow)
         call = self.memory.call(flow)
         if call is not None and call.allowed:
-            reply.close_answer(flow, call, self.runtime)
+            await reply.close_answer(flow, call, self.runtime)
         self.memory.end(flow)
 
     @guarded(shut.quietly)
     async def error(self, flow: http.HTTPFlow) -> None:
         """The flow ended early: an outcome if it was let go, a refusal row if it never got that far."""
+        if self._opened:
+            self.runtime.in_flight.leave(flow)
         call = self.memory.end(flow)
         nested = shut.is_sealed(flow)  # a CONNECT inside a tunnel comes by requestheaders, the outer one not
         # mitmproxy quotes what it could not read. Scrubbed before it is cut, or a part would stay, and
@@ -324,10 +259,15 @@ class CalleridAddon:
         if flow.error is not None and self._opened:
             flow.error.msg = self.runtime.rooms.store.scrubber.scrub_text(flow.error.msg)[0]
         text = flow.error.msg if flow.error else ""
-        if call is not None and call.allowed:
+        early = self.refused_early(flow) if self._opened else None
+        if early is not None:
+            await self.refuse_early(flow, call, *early)
+        elif call is not None and call.allowed:
             reply.take_back(flow, call)
             dialled = flow.server_conn.timestamp_start is not None
             ended = faults.how_it_ended(text) if dialled else Outcome.NOT_SENT
+            if bodies.OVERSIZE in flow.metadata:
+                call.refusal, call.detail = Outcome.RESPONSE_TOO_LARGE, flow.metadata[bodies.OVERSIZE]
             reply.finish(flow, call, self.runtime, ended=ended, detail=text[:200])
             engine.leave(flow.client_conn, reply.unanswered(call))
         elif call is None and (flow.request.method != "CONNECT" or nested) and self._concerns_us(flow):
@@ -336,20 +276,9 @@ class CalleridAddon:
     def _concerns_us(self, flow: http.HTTPFlow) -> bool:
         return self._opened and self.runtime.rooms.servers.is_listed(*translate.dialled(flow))
 
-    def unread(self, where: context.Context, flaw: str) -> None:
-        """A request head was refused before there was a flow: a row, for which nobody waits (law 2)."""
-        if self._opened:
-            record = faults.unread_row(where, flaw, self.runtime.rooms.rules.hash)
-            self.runtime.writer.decide(record, lambda error: None)
-
     async def refuse_unread(self, flow: http.HTTPFlow, text: str) -> None:
         """mitmproxy refused the request before it could be judged: too large, malformed, or given up."""
-        if "body_size_limit" in text:
-            reason = Reason.TOO_LARGE
-        elif "isconnect" in text:
-            reason = Reason.CLIENT_GONE
-        else:
-            reason = Reason.MALFORMED_HTTP
+        reason = Reason.CLIENT_GONE if "isconnect" in text else Reason.MALFORMED_HTTP
         with suppress(StoreError):
             await self.runtime.record(
                 (faults.row(flow, None, reason, text[:200], self.runtime.rooms.rules.hash),)
@@ -357,39 +286,53 @@ class CalleridAddon:
 
     # -- revocation ----------------------------------------------------------------------------
 
-    def cut_streams(self) -> None:
+    async def cut_streams(self) -> None:
         """Cut the open streams of whoever may no longer be served (law 10). Called twice a second.
 
         Everything is judged again, but only when something changed: the rules, a CA, a revocation or a
-        block. Otherwise a stream can only have expired.
+        block. Otherwise a stream can only have expired or fallen silent, and until the first of them has,
+        a turn looks at the new ones only: silent streams cost nothing.
         """
         now, rooms = datetime.now(UTC), self.runtime.rooms
         try:
             stamp: tuple[int, int] | None = (id(rooms), self.runtime.registry.generation())
         except StoreError:
             stamp = None
-        for flow, call in list(self.memory.streams.items()):
+        patience = self.runtime.limits.stream_idle_seconds
+        silent_since = monotonic() - patience if patience else -math.inf
+        due = self.memory.streams.due(stamp, now.timestamp() * 1e6, silent_since)
+        for number, (flow, call) in enumerate(due, 1):
+            if number % AT_ONCE == 0:
+                await asyncio.sleep(0)
+            if flow not in self.memory.streams:
+                continue  # it ended meanwhile
             try:
-                self._judge_again(flow, call, stamp, now)
+                self._judge_again(flow, call, rooms, stamp, now)
             except Exception:
                 logger.exception("callerid: an open stream could not be cut; tried again at the next turn")
                 call.judged = None
+                self.memory.streams.add(flow, call)
 
     def _judge_again(
-        self, flow: http.HTTPFlow, call: Call, stamp: tuple[int, int] | None, now: datetime
+        self, flow: http.HTTPFlow, call: Call, rooms: Rooms, stamp: tuple[int, int] | None, now: datetime
     ) -> None:
         """The stamp is kept per call: one that was let go while the rules changed is judged as well."""
         if call.caller is None or call.finished:
             return
         if stamp is None or call.judged != stamp:
-            reason = standing(call, self.runtime.rooms, now)
+            reason = standing(call, rooms, now)
             call.judged = stamp
         else:
             reason = expired(call, now)
+        patience = self.runtime.limits.stream_idle_seconds
         if reason is not None:
             logger.warning("callerid: an open stream is cut: %s", reason.value)
             reply.cut(flow)
             reply.finish(flow, call, self.runtime, ended=Outcome.CUT, detail=reason.value)
+        elif patience and monotonic() - call.touched > patience:
+            reply.cut(flow)
+            detail = f"the server was silent for {patience:g} s"
+            reply.finish(flow, call, self.runtime, ended=Outcome.IDLE, detail=detail)
 
 
 def _first_id(messages: tuple[Message, ...]) -> str | int | None:

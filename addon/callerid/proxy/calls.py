@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import weakref
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from mitmproxy import connection, http
@@ -11,7 +13,8 @@ from callerid.config import Server
 from callerid.credentials.inject import Injection
 from callerid.identity.authority import Presented
 from callerid.mcp.pipeline import AnswerPipeline
-from callerid.model import Caller, DecisionRecord, Message, Outcome, RpcId
+from callerid.model import Caller, DecisionRecord, Message, MessageType, Outcome, RpcId
+from callerid.proxy.conversations import Conversation, Key, Settled, Waiting
 
 
 @dataclass(slots=True, weakref_slot=True)
@@ -32,26 +35,97 @@ class ClientState:
 
 @dataclass(slots=True, weakref_slot=True, kw_only=True)
 class Call:
-    """An exchange that was recorded. ``allowed`` only after its rows were durable."""
+    """An exchange that was recorded. ``allowed`` only after its rows were durable.
+
+    ``touched``: when the server was last heard on its stream, by the monotonic clock.
+    ``due``: rows about the answer that must be durable before the answer goes on; ``handed``: questions in
+    it that are the client's then. ``legacy``: the event
+    stream of 2024-11-05, on which the answers to other exchanges come. ``events``: ids were seen on its
+    stream, so it can be resumed and its answers may come later. ``opened``: the session that its answer
+    opened. ``awaits``: requests whose answers come on another stream.
+    """
 
     records: tuple[DecisionRecord, ...]
     messages: tuple[Message, ...]
     server: Server | None
     caller: Caller | None
     presented: Presented
-    handles: tuple[str, ...] = ()
+    session: str = ""
+    conversation: Conversation | None = None
     allowed: bool = False
     observed: bool = False
     injection: Injection | None = None
     pipeline: AnswerPipeline | None = None
     streaming: bool = False
+    touched: float = 0.0
+    legacy: bool = False
+    events: bool = False
     finished: bool = False
     judged: tuple[int, int] | None = None
     response_bytes: int = 0
     first_rpc_id: RpcId | None = None
+    opened: str | None = None
     refusal: Outcome | None = None
     detail: str | None = None
-    settled: dict[tuple[type, RpcId], tuple[Outcome, int | None]] = field(default_factory=dict)
+    due: list[DecisionRecord] = field(default_factory=list)
+    handed: list[Waiting] = field(default_factory=list)
+    settled: dict[Key, Settled] = field(default_factory=dict)
+    awaits: dict[Key, Waiting] = field(default_factory=dict)
+
+    def requests(self) -> Iterator[tuple[DecisionRecord, Message, RpcId]]:
+        """Its requests with their rows and ids."""
+        for record, message in zip(self.records, self.messages, strict=True):
+            if message.type is MessageType.REQUEST and message.rpc_id is not None:
+                yield record, message, message.rpc_id
+
+
+class Streams:
+    """The open streams, held weakly, and which of them are to be looked at: on most turns none."""
+
+    def __init__(self) -> None:
+        self._open: weakref.WeakKeyDictionary[http.HTTPFlow, Call] = weakref.WeakKeyDictionary()
+        self._fresh: weakref.WeakKeyDictionary[http.HTTPFlow, Call] = weakref.WeakKeyDictionary()
+        self._stamp: tuple[int, int] | None = None
+        self._first_expiry = self._first_touched = math.inf
+
+    def add(self, flow: http.HTTPFlow, call: Call) -> None:
+        """One that is open now, or whose judgement failed: due at the next turn, whatever else is."""
+        self._open[flow] = self._fresh[flow] = call
+
+    def remove(self, flow: http.HTTPFlow) -> None:
+        """It is over."""
+        self._open.pop(flow, None)
+        self._fresh.pop(flow, None)
+
+    def __contains__(self, flow: http.HTTPFlow) -> bool:
+        return flow in self._open
+
+    def all(self) -> list[tuple[http.HTTPFlow, Call]]:
+        """Every open stream."""
+        return list(self._open.items())
+
+    def due(
+        self, stamp: tuple[int, int] | None, now_us: float, silent_since: float
+    ) -> list[tuple[http.HTTPFlow, Call]]:
+        """The streams to look at in this turn: all if anything can have happened to any, else the new ones.
+
+        Args:
+            stamp: what they are judged under; None if that is not known, and then all are due.
+            now_us: microseconds since the epoch; all are due once the first of them has expired.
+            silent_since: on the monotonic clock; all are due once one was silent from before.
+        """
+        past = now_us >= self._first_expiry or self._first_touched < silent_since
+        everyone = stamp is None or stamp != self._stamp or past
+        found = list((self._open if everyone else self._fresh).items())
+        if everyone:
+            self._first_expiry = self._first_touched = math.inf
+        for _, call in found:
+            if call.caller is not None and not call.finished:
+                self._first_touched = min(self._first_touched, call.touched)
+                self._first_expiry = min(self._first_expiry, call.caller.expires_us or math.inf)
+        self._stamp = stamp
+        self._fresh.clear()
+        return found
 
 
 class Memory:
@@ -60,7 +134,7 @@ class Memory:
     def __init__(self) -> None:
         self._clients: weakref.WeakKeyDictionary[connection.Client, ClientState] = weakref.WeakKeyDictionary()
         self._calls: weakref.WeakKeyDictionary[http.HTTPFlow, Call] = weakref.WeakKeyDictionary()
-        self.streams: weakref.WeakKeyDictionary[http.HTTPFlow, Call] = weakref.WeakKeyDictionary()
+        self.streams = Streams()
 
     def client(self, client: connection.Client) -> ClientState:
         """The state of a connection, made on first sight."""
@@ -79,5 +153,5 @@ class Memory:
 
     def end(self, flow: http.HTTPFlow) -> Call | None:
         """Forget the call of a flow that is over, and give it back."""
-        self.streams.pop(flow, None)
+        self.streams.remove(flow)
         return self._calls.pop(flow, None)

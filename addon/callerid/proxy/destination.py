@@ -98,6 +98,7 @@ class ServerTable:
     """The listed servers by (host, port), and the message paths that their SSE streams announced."""
 
     def __init__(self, servers: Servers) -> None:
+        self.by_id = {server.id: server for server in servers.servers}
         self._places: dict[tuple[str, int], list[Server]] = {}
         for server in servers.servers:
             self._places.setdefault((normal_host(server.host), server.port), []).append(server)
@@ -127,11 +128,14 @@ class ServerTable:
         while len(self._endpoints) > 10_000:
             del self._endpoints[next(iter(self._endpoints))]
 
+    def is_endpoint(self, server: Server, path: str) -> bool:
+        """True if a stream of ``server`` announced this message path."""
+        return (normal_host(server.host), server.port, path) in self._endpoints
+
     def carry(self, older: ServerTable) -> None:
         """Take over the announced paths of servers that are still listed after a reload."""
-        by_id = {server.id: server for listed in self._places.values() for server in listed}
         for (host, port, path), server in older._endpoints.items():
-            still = by_id.get(server.id)
+            still = self.by_id.get(server.id)
             if still is not None and (normal_host(still.host), still.port) == (host, port):
                 self._endpoints[host, port, path] = still
 

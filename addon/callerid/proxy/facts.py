@@ -10,7 +10,8 @@ from callerid.credentials.inject import Injection
 from callerid.identity.authority import Presented
 from callerid.mcp.answers import Answer
 from callerid.model import Caller, DecisionRecord, Message
-from callerid.proxy.sessions import handle
+from callerid.proxy.conversations import Conversation
+from callerid.proxy.handles import Sort, handle
 
 type Headers = Sequence[tuple[str, str]]
 
@@ -60,13 +61,7 @@ class Facts:
     def session(self) -> str | None:
         """The handle of the session id, for the row and for its owner."""
         raw = self.first("mcp-session-id")
-        return handle(raw) if raw else None
-
-    def handles(self) -> tuple[str, ...]:
-        """All handles that this request uses: its session, and its URL if that carries a query."""
-        session = self.session()
-        named = (session,) if session is not None else ()
-        return (*named, handle(self.path)) if "?" in self.path else named
+        return handle(Sort.SESSION, raw) if raw else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +70,7 @@ class Ruling:
 
     ``records`` are committed before ``answer`` is sent or a byte goes upstream. ``body`` None means
     that the body is forwarded as it came, which only happens towards servers that nobody listed.
+    ``conversation`` is set once the caller is known to speak in a session of its own.
     """
 
     records: tuple[DecisionRecord, ...]
@@ -85,3 +81,5 @@ class Ruling:
     server: Server | None = None
     caller: Caller | None = None
     messages: tuple[Message, ...] = ()
+    conversation: Conversation | None = None
+    session: str = ""

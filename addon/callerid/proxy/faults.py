@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from mitmproxy import http
-from mitmproxy.proxy import context
 
 from callerid.mcp import answers
-from callerid.model import DecisionRecord, Message, Outcome, Reason, Verdict
+from callerid.model import DecisionRecord, Outcome, Reason, Verdict
 from callerid.proxy import reply, translate
 from callerid.proxy.calls import Call
+from callerid.proxy.rows import FAULTS
 from callerid.proxy.runtime import new_id, now_us
-from callerid.proxy.walk import FAULTS
 
 
 def row(flow: http.HTTPFlow, call: Call | None, reason: Reason, detail: str, policy: str) -> DecisionRecord:
@@ -38,30 +37,14 @@ def row(flow: http.HTTPFlow, call: Call | None, reason: Reason, detail: str, pol
     )
 
 
-def unread_row(where: context.Context, flaw: str, policy: str) -> DecisionRecord:
-    """A row for a request head without a flow. ``-`` is the server where none was named yet."""
-    address = where.server.address
-    place = f"{address[0]}:{address[1]}" if address else "-"
-    peer = where.client.peername
-    return DecisionRecord(
-        event_id=new_id(),
-        time_us=now_us(),
-        verdict=Verdict.DENY,
-        reason=Reason.MALFORMED_HTTP,
-        method="http/?",
-        server=place,
-        upstream=place,
-        client_ip=peer[0] if peer else None,
-        policy=policy,
-        detail=flaw,
-    )
-
-
-def answer(flow: http.HTTPFlow, messages: tuple[Message, ...], reason: Reason, event_id: str) -> None:
+async def answer(flow: http.HTTPFlow, call: Call | None, reason: Reason, event_id: str) -> None:
     """Answer the flow with the refusal, under the id of its first message if that was read."""
-    message = messages[0] if messages else None
+    message = call.messages[0] if call is not None and call.messages else None
     refusal = answers.refusal(message, reason=reason, event_id=event_id, rule=None, say=None, hidden=False)
-    flow.response = reply.fitting(flow, reply.to_response(refusal))
+    response = reply.to_response(refusal)
+    flow.response = reply.fitting(flow, response)
+    if call is not None:
+        await reply.deliver(flow, call, response)
 
 
 def how_it_ended(text: str) -> Outcome:

@@ -11,7 +11,6 @@ from typing import Any
 
 from mitmproxy import options
 from mitmproxy.proxy import mode_specs
-from mitmproxy.utils import human
 
 from callerid.errors import ConfigError
 
@@ -30,6 +29,7 @@ REQUIRED: Mapping[str, tuple[Any, str]] = {
 }
 FORBIDDEN: Mapping[str, str] = {
     "stream_large_bodies": "a large request would leave before it was judged",
+    "body_size_limit": "use callerid_max_body, callerid_max_upload and callerid_max_answer",
     "save_stream_file": "flows with secrets in them would be written to a file",
     "hardump": "flows with secrets in them would be written to a file",
     "rfile": "recorded calls would be judged and recorded again",
@@ -51,7 +51,6 @@ FORBIDDEN: Mapping[str, str] = {
     "ssl_verify_upstream_trusted_confdir": "use --upstream-ca",
 }
 ENVIRONMENT = ("MITMPROXY_SSLKEYLOGFILE", "SSLKEYLOGFILE")
-BODY_LIMIT = "16m"
 TCP_TIMEOUT = 86400
 
 
@@ -61,7 +60,7 @@ def safe_values(opts: options.Options) -> dict[str, Any]:
     Apply it in one update. A value that somebody set on purpose is left for ``check`` to refuse.
     """
     wanted = {name: value for name, (value, _) in REQUIRED.items()}
-    wanted |= {"body_size_limit": BODY_LIMIT, "tcp_timeout": TCP_TIMEOUT, "http2": False}
+    wanted |= {"tcp_timeout": TCP_TIMEOUT, "http2": False}
     return {
         name: value
         for name, value in wanted.items()
@@ -92,9 +91,6 @@ def check(opts: options.Options, environ: Mapping[str, str] = os.environ) -> Non
         )
     if "flow_detail" in opts and opts.flow_detail > 1:
         wrong.append("option flow_detail must be at most 1: headers with tokens in them would be printed")
-    limit = _limit(opts)
-    if limit is None or limit > 1 << 30:
-        wrong.append("option body_size_limit must be set to at most 1g: a body is judged in memory")
     if wrong:
         raise ConfigError(
             "unsafe settings, callerid does not start:\n  " + "\n  ".join(wrong),
@@ -113,13 +109,6 @@ def _mode_problem(text: str) -> str | None:
     if isinstance(mode, mode_specs.ReverseMode) and mode.scheme in ("http", "https"):
         return None
     return f"mode {text} is not governed: use regular, or reverse: with an http or https URL"
-
-
-def _limit(opts: options.Options) -> int | None:
-    try:
-        return human.parse_size(opts.body_size_limit) if "body_size_limit" in opts else 0
-    except ValueError:
-        return None
 
 
 def _text(value: Any) -> str:

@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import weakref
 from collections.abc import Callable, Iterable, Mapping
-from datetime import UTC, datetime
+from time import monotonic
 from typing import Any
-from urllib.parse import urljoin, urlsplit
 
 from mitmproxy import ctx, http
 
-from callerid.credentials.binding import is_canonical
+from callerid.errors import StoreError
 from callerid.mcp import answers
-from callerid.mcp.outcomes import Signal
+from callerid.mcp.lists import FILTERED_METHODS
 from callerid.mcp.pipeline import AnswerPipeline
-from callerid.model import Kind, MessageType, Outcome, OutcomeRecord, RpcId
+from callerid.mcp.sse import EventTooLarge
+from callerid.model import MessageType, Outcome, OutcomeRecord, Verdict
+from callerid.proxy.answering import pipeline_for
 from callerid.proxy.calls import Call
-from callerid.proxy.destination import split_authority
+from callerid.proxy.conversations import Settled, key_of, settle
+from callerid.proxy.elsewhere import comes_later
+from callerid.proxy.exchange import HELD, say
+from callerid.proxy.handles import Owner, Sort, handle
 from callerid.proxy.runtime import Runtime, now_us
-from callerid.proxy.sessions import handle
 
 logger = logging.getLogger(__name__)
 
 _DROP = frozenset((b"alt-svc", b"proxy-authenticate", b"proxy-connection", b"trailer"))
-_LIST_METHODS = frozenset({"tools/list", "prompts/list", "resources/list", "resources/templates/list"})
 
 
 def open_answer(flow: http.HTTPFlow, call: Call, runtime: Runtime) -> None:
@@ -51,24 +55,30 @@ def open_answer(flow: http.HTTPFlow, call: Call, runtime: Runtime) -> None:
         logger.error("callerid: server %s refuses its shared credential", call.server and call.server.id)
         abort(flow)
         return
-    if response.status_code < 400:
-        given = (value.decode("latin-1").strip() for value in heads.get(b"mcp-session-id", ()))
-        _own(call, (*call.handles, *map(handle, given)), runtime)
+    if response.status_code < 400 and not call.session:
+        _own(call, heads.get(b"mcp-session-id", ()), runtime)
     _clean_headers(response, call, runtime)
-    call.pipeline = _pipeline(flow.request.url, call, runtime)
-    if any(message.method in _LIST_METHODS for message in call.messages):
+    call.pipeline = pipeline_for(flow, call, runtime)
+    if any(message.method in FILTERED_METHODS for message in call.messages):
         _private(response)
-    kinds = (value.split(b";")[0].strip().lower() for value in heads.get(b"content-type", ()))
-    if b"text/event-stream" in kinds:
+    if any(is_stream(value) for value in heads.get(b"content-type", ())):
         _stream(flow, call, runtime)
 
 
-def _own(call: Call, handles: Iterable[str], runtime: Runtime) -> None:
-    """What the server gave to this caller, or took from it, is this caller's (law 9)."""
+def _own(call: Call, given: Iterable[bytes], runtime: Runtime) -> None:
+    """The session that the server opened for this caller is this caller's (law 9)."""
     if call.caller is None or call.server is None:
         return
-    for known_as in handles:
-        runtime.rooms.sessions.claim(call.server.id, known_as, call.caller.principal.subject)
+    rooms, server, subject = runtime.rooms, call.server.id, call.caller.principal.subject
+    for raw in given:
+        session = handle(Sort.SESSION, raw.decode("latin-1").strip())
+        rooms.handles.claim(server, session, Owner(subject))
+        owner = rooms.handles.owner(server, session)
+        if owner is None or owner.subject != subject:
+            logger.error("callerid: server %s opened a session that is another caller's", server)
+            continue
+        call.opened = session
+        call.conversation = rooms.conversations.of(server, session, subject)
 
 
 def take_back(flow: http.HTTPFlow, call: Call) -> None:
@@ -85,6 +95,11 @@ def _unusable(response: http.Response, heads: Mapping[bytes, list[bytes]]) -> st
         return f"the server answered with the interim status {response.status_code}"
     if any(coding.strip().lower() not in (b"", b"identity") for coding in heads.get(b"content-encoding", ())):
         return "the server compressed its answer although it was asked not to"
+    if any(is_stream(value) or b"json" in value.lower() for value in heads.get(b"content-type", ())):
+        # Clients decode by this parameter: in another charset they would read what nobody judged.
+        charsets = (_charset(value) for value in heads.get(b"content-type", ()))
+        if any(charset not in (b"", b"utf-8", b"utf8", b"us-ascii") for charset in charsets):
+            return "the server's answer is not in UTF-8"
     return None
 
 
@@ -103,54 +118,6 @@ def _clean_headers(response: http.Response, call: Call, runtime: Runtime) -> Non
         response.reason = ""
 
 
-def _pipeline(url: str, call: Call, runtime: Runtime) -> AnswerPipeline:
-    """It must not hold the flow: the flow's call holds it. Rules are looked up anew for each event."""
-    caller, server = call.caller, call.server
-
-    def visible(kind: Kind, name: str) -> bool:
-        if caller is None or server is None:
-            return False
-        now = datetime.now(UTC)
-        return runtime.rooms.rules.engine.visible(caller=caller, server=server, kind=kind, name=name, now=now)
-
-    def on_signal(signal: Signal) -> None:
-        if signal.rpc_id in pending:
-            call.settled[type(signal.rpc_id), signal.rpc_id] = (signal.outcome, signal.rpc_code)
-
-    pending: Mapping[RpcId, str] = {
-        message.rpc_id: message.method
-        for message in call.messages
-        if message.type is MessageType.REQUEST and message.rpc_id is not None
-    }
-    return AnswerPipeline(
-        pending=pending,
-        visible=visible,
-        # Looked up anew each time: a secret that is rotated in must be known to streams already open.
-        scrub_bytes=lambda raw: runtime.rooms.store.scrubber.scrub(raw),
-        scrub_json=lambda value: runtime.rooms.store.scrubber.scrub_json(value),
-        on_signal=on_signal,
-        on_endpoint=lambda data: _endpoint(url, call, runtime, data),
-    )
-
-
-def _endpoint(url: str, call: Call, runtime: Runtime, data: str) -> str | None:
-    """The message URL of a 2024-11-05 stream: same origin, canonical path, then governed and owned."""
-    server = call.server
-    if server is None:
-        return None
-    target = urlsplit(urljoin(url, data))
-    authority = split_authority(target.netloc, target.scheme)
-    if target.scheme != server.scheme or authority != (server.host, server.port):
-        logger.error("callerid: server %s announced a message URL on another origin; dropped", server.id)
-        return None
-    if not is_canonical(target.path):
-        return None
-    runtime.rooms.servers.learn_endpoint(server, target.path)
-    path = target.path + (f"?{target.query}" if target.query else "")
-    _own(call, (handle(path),), runtime)
-    return path if urlsplit(data).netloc else data
-
-
 def _stream(flow: http.HTTPFlow, call: Call, runtime: Runtime) -> None:
     response = flow.response
     if response is None:
@@ -158,30 +125,75 @@ def _stream(flow: http.HTTPFlow, call: Call, runtime: Runtime) -> None:
     response.headers.pop("content-length", None)
     if flow.request.http_version == "HTTP/1.1":
         response.headers["transfer-encoding"] = "chunked"
-    call.streaming = True
+    call.streaming, call.touched = True, monotonic()
     response.stream = _guarded_stream(flow, call)
 
 
 def _guarded_stream(flow: http.HTTPFlow, call: Call) -> Callable[[bytes], list[bytes]]:
     """The stream callable with its own guard: a raising one would go on out of step (law 3)."""
+    known = weakref.ref(flow)  # the flow holds its response, and so this callable
 
     def feed(data: bytes) -> list[bytes]:
-        pipeline = call.pipeline
-        if call.refusal is not None or pipeline is None:
+        pipeline, here = call.pipeline, known()
+        if call.refusal is not None or pipeline is None or here is None:
             return []
+        call.touched = monotonic()
         try:
             chunks = pipeline.feed(data) if data else pipeline.end()
+        except EventTooLarge:
+            return [break_off(here, call, Outcome.RESPONSE_TOO_LARGE, "the server sent too large an event")]
         except Exception as error:
             logger.exception("callerid: the answer stream could not be read and is cut")
-            call.refusal = Outcome.RESPONSE_REFUSED
-            call.detail = f"the event stream could not be read: {type(error).__name__}"
-            abort(flow)
-            event_id = call.records[0].event_id
-            return [answers.stream_error(call.first_rpc_id, event_id, "the server's stream was cut")]
+            why = f"the event stream could not be read: {type(error).__name__}"
+            return [break_off(here, call, Outcome.RESPONSE_REFUSED, why)]
+        if pipeline.unfinished:
+            # Without a length the end of the connection is the end of the answer: it came too early.
+            call.refusal, call.detail = Outcome.UPSTREAM_GONE, "the stream ended inside of an event"
+            cut(here)
+        if call.due:
+            here.metadata[HELD] = chunks
         call.response_bytes += sum(map(len, chunks))
         return chunks
 
     return feed
+
+
+def break_off(flow: http.HTTPFlow, call: Call, outcome: Outcome, detail: str) -> bytes:
+    """End a stream that may not go on: close it upstream, and give back the event to end it with."""
+    call.refusal, call.detail = outcome, detail
+    abort(flow)
+    event_id = call.records[0].event_id
+    return answers.stream_error(call.first_rpc_id, event_id, "the server's stream was cut", outcome)
+
+
+async def hold(flow: http.HTTPFlow, call: Call, runtime: Runtime) -> None:
+    """What the server asks goes on once its rows are durable; without them the stream ends here (law 1)."""
+    if not await _make_durable(call, runtime):
+        flow.metadata[HELD] = [break_off(flow, call, Outcome.RESPONSE_REFUSED, "audit_unavailable")]
+
+
+def is_stream(content_type: bytes) -> bool:
+    """Whether some client takes an answer of this type for an event stream: they look at its beginning."""
+    return content_type.strip().lower().startswith(b"text/event-stream")
+
+
+def _charset(content_type: bytes) -> bytes:
+    parameters = content_type.lower().replace(b",", b";").split(b";")[1:]
+    named = [p.partition(b"=")[2] for p in parameters if p.partition(b"=")[0].strip() == b"charset"]
+    return b" ".join(value.strip(b" \t\"'") for value in named)
+
+
+async def _make_durable(call: Call, runtime: Runtime) -> bool:
+    due, call.due = tuple(call.due), []
+    handed, call.handed = call.handed, []
+    try:
+        await runtime.record(due)
+    except StoreError as error:
+        logger.error("callerid: a server's question was refused without its row: %s", error)
+        return False
+    for waiting in handed:
+        settle(waiting, Settled(Outcome.INPUT_REQUIRED, None), now_us(), runtime.outcome)
+    return True
 
 
 def abort(flow: http.HTTPFlow) -> None:
@@ -204,28 +216,60 @@ def _handler(flow: http.HTTPFlow) -> Any:
     return proxyserver.connections.get(flow.client_conn.id) if proxyserver is not None else None
 
 
-def close_answer(flow: http.HTTPFlow, call: Call, runtime: Runtime) -> None:
+async def close_answer(flow: http.HTTPFlow, call: Call, runtime: Runtime) -> None:
     """The whole answer is here (or has been streamed): finish its body and write the outcome."""
     response = flow.response
     if response is None or call.observed:
         finish(flow, call, runtime)
         return
+    status = response.status_code
+    if call.refusal is None and not call.streaming:
+        await _judge_body(response, call, runtime)
     if call.refusal is not None and not call.streaming:
-        status = response.status_code
-        _replace(flow, call)
-        finish(flow, call, runtime, status=status)
+        await deliver(flow, call, unanswered(call))
+    finish(flow, call, runtime, status=status)
+
+
+async def _judge_body(response: http.Response, call: Call, runtime: Runtime) -> None:
+    raw = response.raw_content or b""
+    body = call.pipeline.body(raw) if call.pipeline is not None else b""
+    if call.due and not await _make_durable(call, runtime):
+        call.refusal, call.detail = Outcome.RESPONSE_REFUSED, "audit_unavailable"
         return
-    if not call.streaming:
-        raw = response.raw_content or b""
-        body = call.pipeline.body(raw) if call.pipeline is not None else b""
-        call.response_bytes = len(body)
-        if body != raw:
-            response.raw_content = body
-            if "content-length" in response.headers:
-                response.headers["content-length"] = str(len(body))
-        if call.pipeline is not None and call.pipeline.hits:
-            logger.error("callerid: a server echoed its secret in an answer; removed")
-    finish(flow, call, runtime)
+    call.response_bytes = len(body)
+    if body != raw:
+        response.raw_content = body
+        if "content-length" in response.headers:
+            response.headers["content-length"] = str(len(body))
+    if call.pipeline is not None and call.pipeline.hits:
+        logger.error("callerid: a server echoed its secret in an answer; removed")
+
+
+async def deliver(flow: http.HTTPFlow, call: Call, response: http.Response) -> None:
+    """Answer a request in the place of its server: where its client reads answers.
+
+    A client of 2024-11-05 reads them on its event stream: refused on the POST, it would wait for its
+    timeout, and some lose the session. So the refusal is said on the stream, and the POST is accepted;
+    nothing of a refused call goes to the server.
+    """
+    stream = call.conversation.live() if call.conversation is not None else None
+    if stream is None or stream is flow or flow.request.method != "POST":
+        flow.response = fitting(flow, response)
+        return
+    messages = _messages_of(response.raw_content or b"")
+    waited = call.conversation.waiting if call.conversation is not None else {}
+    # What cannot be told under an id of its own is told on the POST: nobody waits for it on the stream.
+    apart = bool(messages) and not any(message["id"] in waited for message in messages)
+    if apart and await say(stream, b"".join(map(AnswerPipeline.say, messages))):
+        flow.response = to_response(answers.ACCEPTED)
+    else:
+        flow.response = fitting(flow, response)
+
+
+def _messages_of(body: bytes) -> list[Any]:
+    """The answers in a body of ours that some request waits for."""
+    made = json.loads(body) if body else []
+    return [m for m in (made if isinstance(made, list) else [made]) if m.get("id") is not None]
 
 
 def _private(response: http.Response) -> None:
@@ -236,17 +280,14 @@ def _private(response: http.Response) -> None:
     response.headers["vary"] = "Authorization, Proxy-Authorization"
 
 
-def _replace(flow: http.HTTPFlow, call: Call) -> None:
-    flow.response = fitting(flow, unanswered(call))
-
-
 def unanswered(call: Call) -> http.Response:
     """The 502 for a call whose answer is not given out, or never came."""
     event_id = call.records[0].event_id
     if call.refusal is Outcome.UPSTREAM_REFUSED_CREDENTIAL:
         return to_response(answers.upstream_refused_credential(call.first_rpc_id, event_id))
     detail = call.detail or "the connection to the server ended before there was a whole one"
-    return to_response(answers.upstream_unusable(call.first_rpc_id, event_id, detail))
+    outcome = call.refusal or Outcome.RESPONSE_REFUSED
+    return to_response(answers.upstream_unusable(call.first_rpc_id, event_id, detail, outcome))
 
 
 def to_response(answer: answers.Answer) -> http.Response:
@@ -282,23 +323,32 @@ def finish(
     if status is None and response is not None and ended is not Outcome.NOT_SENT:
         status = response.status_code
     for record, message in zip(call.records, call.messages, strict=True):
-        signal = None
-        if message.rpc_id is not None and message.type is MessageType.REQUEST:
-            signal = call.settled.get((type(message.rpc_id), message.rpc_id))
-        outcome = call.refusal or (signal[0] if signal else ended or _from_status(status, message.type))
-        why = call.detail or (None if signal else detail)
+        if record.verdict is not Verdict.ALLOW or comes_later(call, record, message, status, ended):
+            continue
+        rpc_id = message.rpc_id if message.type is MessageType.REQUEST else None
+        settled = call.settled.get(key_of(rpc_id)) if rpc_id is not None else None
+        if settled is not None:
+            outcome = call.refusal or settled.outcome
+        else:
+            outcome = call.refusal or ended or _from_status(status, message.type)
         runtime.outcome(
             OutcomeRecord(
                 event_id=record.event_id,
                 time_us=time_us,
                 outcome=outcome,
                 http_status=status,
-                rpc_code=signal[1] if signal else None,
+                rpc_code=settled.rpc_code if settled else None,
                 duration_us=time_us - record.time_us,
                 response_bytes=call.response_bytes,
-                detail=why,
+                detail=call.detail or (None if settled else detail),
+                handle=(settled.handle if settled else None) or call.opened,
             )
         )
+    if call.legacy and call.conversation is not None:
+        for waiting in call.conversation.waiting.values():
+            how = Settled(ended or Outcome.UPSTREAM_GONE, None)
+            settle(waiting, how, time_us, runtime.outcome, "the event stream ended")
+        call.conversation.waiting.clear()
 
 
 def _from_status(status: int | None, kind: MessageType) -> Outcome:

@@ -11,12 +11,14 @@ import logging
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from callerid.audit.ids import uuid7
+from callerid.audit.owners import Owners
+from callerid.audit.records import ANONYMOUS
 from callerid.audit.writer import AuditWriter
 from callerid.config import ClientCA
 from callerid.credentials.store import CredentialStore
@@ -26,11 +28,15 @@ from callerid.identity.authority import Authority
 from callerid.identity.client_cas import LoadedCA, file_stamps, load_cas
 from callerid.identity.jwks import JwksStore, fetch_jwks
 from callerid.identity.registry import Registry
-from callerid.model import DecisionRecord, OutcomeRecord
+from callerid.model import DecisionRecord, Kind, Message, MessageType, Outcome, OutcomeRecord
 from callerid.policy.load import RuleSet, fingerprint, load_rules
+from callerid.proxy.conversations import Conversations, Settled, settle
 from callerid.proxy.destination import ServerTable
-from callerid.proxy.sessions import Sessions
-from callerid.proxy.walk import Rooms
+from callerid.proxy.discovered import Discovered
+from callerid.proxy.handles import Handles, Owner
+from callerid.proxy.inflight import InFlight
+from callerid.proxy.limits import DEFAULTS, Limits
+from callerid.proxy.rooms import Rooms
 
 logger = logging.getLogger(__name__)
 
@@ -54,13 +60,18 @@ def new_id() -> str:
 class Runtime:
     """The state behind the addon. ``open`` fails loudly; after that every fault is a refusal."""
 
-    def __init__(self, home: Home, rules_dir: Path, *, upstream_ca: Path | None = None) -> None:
+    def __init__(
+        self, home: Home, rules_dir: Path, *, upstream_ca: Path | None = None, limits: Limits = DEFAULTS
+    ) -> None:
         self.home = home
         self.rules_dir = rules_dir
         self.upstream_ca = upstream_ca
+        self.limits = limits
+        self.in_flight = InFlight()
         self.rooms: Rooms
         self.registry: Registry
         self.writer: AuditWriter
+        self.owners: Owners
         self._environ: Mapping[str, str] = dict(os.environ)
         self._fingerprint: tuple[Any, ...] = ()
         self._client_cas: tuple[ClientCA, ...] = ()
@@ -87,6 +98,7 @@ class Runtime:
         cas = load_cas(self._client_cas)
         self.registry = Registry.open(self.home.registry)
         self.writer = AuditWriter(self.home.audit, notify=self._notify)
+        self.owners = Owners(self.home.audit)
         self.rooms = self._furnish(rules, cas, CredentialStore(rules.credentials, self._environ))
         self._renew_keys(self.rooms.jwks)
         self.writer.start()
@@ -114,8 +126,21 @@ class Runtime:
             cas=cas,
             jwks=jwks,
             store=store,
-            sessions=before.sessions if before is not None else Sessions(),
+            handles=before.handles if before is not None else Handles(self._recall),
+            conversations=before.conversations if before is not None else Conversations(),
+            discovered=before.discovered if before is not None else Discovered(),
+            limits=self.limits,
+            in_flight=self.in_flight,
         )
+
+    def _recall(self, server: str, known_as: str) -> Owner | None:
+        """Whose a handle was before this process began, by the audit."""
+        owned = self.owners.find(server, known_as)
+        if owned is None or owned.principal == ANONYMOUS:
+            return None
+        kind = Kind.TOOL if owned.method == "tools/call" else Kind.METHOD
+        made_by = Message(type=MessageType.REQUEST, method=owned.method, kind=kind, name=owned.tool)
+        return Owner(owned.principal, made_by, recalled=True)
 
     def _scrub(self, text: str) -> str:
         return self.rooms.store.scrubber.scrub_text(text)[0]
@@ -139,6 +164,8 @@ class Runtime:
         Raises:
             StoreError: they are not, or not within ``RECORD_TIMEOUT`` seconds.
         """
+        if not records:
+            return
         waiting = len(records)
         settled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -185,14 +212,20 @@ class Runtime:
         except StoreError as error:
             logger.error("callerid: an outcome could not be recorded: %s", error)
 
+    def give_up_waiting(self, now: int) -> None:
+        """Write the outcome of requests whose answers were awaited elsewhere, and did not come in time."""
+        for waiting in self.rooms.conversations.overdue(now):
+            how = Settled(Outcome.UNANSWERED, None)
+            settle(waiting, how, now_us(), self.outcome, "no answer came on another stream")
+
     # -- tasks ---------------------------------------------------------------------------------
 
-    def start(self, cut: Callable[[], None]) -> None:
+    def start(self, cut: Callable[[], Awaitable[None]]) -> None:
         """Start the background tasks. ``cut`` is called when somebody's rights may have shrunk."""
 
         async def watch() -> None:
             await asyncio.sleep(POLL_SECONDS)
-            cut()
+            await cut()
 
         for work in (watch, self._poll, self._fetch_keys, self._flush):
             self._tasks.append(asyncio.get_running_loop().create_task(self._forever(work)))
@@ -276,6 +309,7 @@ class Runtime:
     async def _flush(self) -> None:
         await asyncio.sleep(TOUCH_SECONDS)
         self.registry.flush_touches()
+        self.give_up_waiting(now_us())
 
     def close(self) -> None:
         """Stop the tasks, drain the writer, close the stores. Safe to call twice."""

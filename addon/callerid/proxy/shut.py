@@ -12,6 +12,7 @@ from callerid.mcp import answers
 from callerid.model import Outcome, Reason
 from callerid.proxy import reply
 from callerid.proxy import tls as edge
+from callerid.proxy.exchange import HELD
 
 SEAL_BODY = b'{"jsonrpc":"2.0","id":null,"error":{"code":-40300,"message":"callerid: not decided"}}'
 
@@ -60,6 +61,11 @@ def dial(addon: Any, data: server_hooks.ServerConnectionHookData, error: BaseExc
     data.server.error = "callerid: internal error"
 
 
+def dialled(addon: Any, data: server_hooks.ServerConnectionHookData, error: BaseException) -> None:
+    edge.abort(data.client, data.server)
+    data.server.error = "callerid: internal error"
+
+
 def connect(addon: Any, flow: http.HTTPFlow, error: BaseException) -> None:
     addon.memory.client(flow.client_conn).broken = True
     flow.response = seal()
@@ -88,6 +94,15 @@ def answer(addon: Any, flow: http.HTTPFlow, error: BaseException) -> None:
             answers.upstream_unusable(call.first_rpc_id, call.records[0].event_id, "internal error")
         )
         reply.finish(flow, call, addon.runtime)
+
+
+def rows(addon: Any, flow: http.HTTPFlow, error: BaseException) -> None:
+    """Events that wait for rows that never came are not given out, and the stream ends."""
+    flow.metadata[HELD] = ()
+    call = addon.memory.call(flow)
+    if call is not None:
+        call.refusal, call.detail = Outcome.RESPONSE_REFUSED, f"internal error: {type(error).__name__}"
+    reply.abort(flow)
 
 
 def quietly(addon: Any, data: Any, error: BaseException) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 from datetime import datetime
 
-from callerid.model import Reason, Rejected, Verdict
+from callerid.model import MessageType, Reason, Rejected, Verdict
 from callerid.proxy.calls import Call
-from callerid.proxy.walk import Rooms
+from callerid.proxy.conversations import Conversation
+from callerid.proxy.deciding import Place, still
+from callerid.proxy.rooms import Rooms
 
 logger = logging.getLogger(__name__)
 
@@ -40,20 +42,20 @@ def _judge(call: Call, rooms: Rooms, now: datetime) -> Reason | None:
     before = call.caller
     if before is None or (caller.principal, caller.agent) != (before.principal, before.agent):
         return Reason.IDENTITY_CONFLICT
-    listed = {server.id: server for server in rooms.rules.servers.servers}
-    server = listed.get(call.server.id) if call.server is not None else None
+    server = rooms.servers.by_id.get(call.server.id) if call.server is not None else None
     if server is None:
         return Reason.UNKNOWN_SERVER
+    place = Place(
+        rooms=rooms,
+        caller=caller,
+        server=server,
+        conversation=call.conversation or Conversation(),
+        now=now,
+    )
     for message in call.messages:
-        decision = rooms.rules.engine.decide(
-            caller=caller,
-            server=server,
-            kind=message.kind,
-            method=message.method,
-            name=message.name,
-            arguments=message.arguments,
-            now=now,
-        )
+        if message.type is MessageType.RESPONSE:
+            continue  # judged when it was given; it opens no stream of its own
+        decision = still(message, place).decision
         if decision.verdict is not Verdict.ALLOW:
             return decision.reason
     return None

@@ -6,7 +6,9 @@ captured here, and verified by the identity room.
 
 from __future__ import annotations
 
+import asyncio
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -23,6 +25,33 @@ CONNECT_SECONDS = 20.0
 
 _SESSION_CONTEXT = b"callerid"
 _prepared: weakref.WeakSet[Any] = weakref.WeakSet()
+
+
+_awaited: weakref.WeakKeyDictionary[connection.Client, object] = weakref.WeakKeyDictionary()
+
+
+def await_request(
+    client: connection.Client, seconds: float, late: Callable[[connection.Client], None]
+) -> None:
+    """Have ``late`` called if no byte of a request was heard on this connection in time.
+
+    TLS handshakes fall into that time. A later call for the same connection takes the place of this one.
+    """
+    mark, known = object(), weakref.ref(client)
+    _awaited[client] = mark
+
+    def look() -> None:
+        waited_for = known()
+        if waited_for is not None and _awaited.get(waited_for) is mark:
+            heard(waited_for)
+            late(waited_for)
+
+    asyncio.get_running_loop().call_later(seconds, look)
+
+
+def heard(client: connection.Client) -> None:
+    """A byte of a request came, or none needs to come."""
+    _awaited.pop(client, None)
 
 
 def is_outer(where: context.Context) -> bool:
@@ -52,6 +81,7 @@ def start_client(data: tls.TlsData, *, ask_certificate: bool) -> None:
     if data.ssl_conn is None:
         return
     data.ssl_conn.set_options(SSL.OP_NO_TICKET)
+    _release_buffers(data.ssl_conn)
     if ask_certificate:
         data.ssl_conn.set_verify(SSL.VERIFY_PEER, net_tls.accept_all)
 
@@ -86,6 +116,23 @@ def pin_server_name(data: tls.TlsData) -> None:
         data.conn.sni = normal_host(data.conn.address[0])
 
 
+def start_server(data: tls.TlsData) -> None:
+    """Provide the TLS to the upstream as mitmproxy does; its name is pinned before that."""
+    if data.ssl_conn is None:
+        ctx.master.addons.get("tlsconfig").tls_start_server(data)
+    if data.ssl_conn is not None:
+        _release_buffers(data.ssl_conn)
+
+
+def _release_buffers(made: SSL.Connection) -> None:
+    """Have OpenSSL give back its record buffers while nothing moves: a quarter of what a silent stream holds.
+
+    Before the handshake: each record layer copies the mode when it is made.
+    """
+    lib = SSL._lib  # type: ignore[attr-defined]
+    lib.SSL_set_mode(made._ssl, SSL.MODE_RELEASE_BUFFERS)
+
+
 def is_verified(data: tls.TlsData) -> bool:
     """True if OpenSSL was told to verify this upstream, for the name that is dialled, and did."""
     if data.ssl_conn is None or not isinstance(data.conn, connection.Server) or data.conn.address is None:
@@ -98,8 +145,13 @@ def is_verified(data: tls.TlsData) -> bool:
 
 def drop(data: tls.TlsData) -> None:
     """Abort the upstream connection before anything is written to it."""
-    handler = ctx.master.addons.get("proxyserver").connections.get(data.context.client.id)
-    transport = handler.transports.get(data.conn) if handler is not None else None
+    abort(data.context.client, data.conn)
+
+
+def abort(client: connection.Client, server: connection.Connection) -> None:
+    """The same for a connection on which TLS has not begun: what mitmproxy writes to it is thrown away."""
+    handler = ctx.master.addons.get("proxyserver").connections.get(client.id)
+    transport = handler.transports.get(server) if handler is not None else None
     if transport is not None and transport.writer is not None:
         transport.writer.transport.abort()
 

@@ -8,9 +8,9 @@ from mitmproxy import ctx, http
 
 from callerid.credentials.inject import apply
 from callerid.identity.authority import Presented
+from callerid.proxy.bodies import FOREIGN
 from callerid.proxy.calls import Call, ClientState
 from callerid.proxy.destination import normal_host, split_authority
-from callerid.proxy.engine import FOREIGN
 from callerid.proxy.facts import Facts, Ruling
 from callerid.proxy.runtime import now_us
 
@@ -101,8 +101,15 @@ def let_pass(flow: http.HTTPFlow, names: Iterable[str]) -> None:
     """Traffic with a server that nobody lists goes on, without what is ours in it."""
     strip(flow.request, names)
     _origin_form(flow.request)
+    _framed(flow.request)
     flow.metadata[FOREIGN] = True
     flow.response = None
+
+
+def _framed(request: http.Request) -> None:
+    """Say how long the body is where HTTP/2 did not: on HTTP/1 it would be read as the next request."""
+    if request.is_http2 and request.raw_content and "content-length" not in request.headers:
+        request.headers["content-length"] = str(len(request.raw_content))
 
 
 def _origin_form(request: http.Request) -> None:
@@ -118,7 +125,9 @@ def let_go(flow: http.HTTPFlow, call: Call, ruling: Ruling) -> None:
     _origin_form(request)
     strip(request, ruling.strip)
     if ruling.body is None:
+        _framed(request)
         call.observed = True
+        flow.metadata[FOREIGN] = True
     else:
         fields = [field for field in request.headers.fields if field[0].lower() not in _REWRITTEN]
         fields.append((b"accept-encoding", b"identity"))

@@ -14,6 +14,7 @@ import pytest
 from callerid.audit.codes import OUTCOMES, REASONS, UNKNOWN, UNKNOWN_OUTCOME, Description
 from callerid.audit.columns import CALLS
 from callerid.audit.schema import APPLICATION_ID
+from callerid.audit.views import OWN_CREDENTIAL
 from callerid.model import Carrier, Evidence, EvidenceKind, Outcome, Reason
 
 from .samples import decision, outcome, plant, refusal, rows
@@ -94,6 +95,21 @@ def plant_a_morning(path: Path) -> None:
         ),
         outcome(5 * MINUTE),
         decision(6 * MINUTE, principal="user:bob@corp.example", target="/srv/reports/q4.md"),
+        decision(
+            7 * MINUTE,
+            principal="user:ivy@corp.example",
+            reason=Reason.OBSERVED,
+            server="notes.startup.example",
+            upstream="notes.startup.example:443",
+            path="/v1/mcp",
+            tool="save_note",
+            target=None,
+            rule=None,
+            injected=None,
+            kind="tool",
+            detail=f"{OWN_CREDENTIAL} Authorization (Bearer)",
+        ),
+        outcome(7 * MINUTE),
     )
 
 

@@ -10,6 +10,7 @@ from callerid.audit.read import Filter, follow, show, tail
 from callerid.errors import StoreError
 
 from .samples import T0, Waiting, decision, event_id, outcome, plant, refusal, writing
+from .test_schema import make_old
 
 
 @pytest.fixture
@@ -106,3 +107,16 @@ def test_odd_characters_in_the_path_are_no_uri(tmp_path: Path) -> None:
     path = tmp_path / "a?mode=memory#c%41.db"
     plant(path, decision(1))
     assert seqs(tail(path, 0, 5)) == [1]
+
+
+def test_an_old_audit_that_was_not_opened_by_this_version_yet_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "audit.db"
+    make_old(path)
+    before = path.read_bytes()
+    calls = tail(path, 0, 20)
+    assert seqs(calls) == [1, 2, 3]
+    assert tuple(calls[0]) == CALLS_NAMES
+    assert (calls[0]["path"], calls[0]["handle"], calls[0]["outcome"]) == (None, None, "ok")
+    (shown,) = show(path, event_id(1))
+    assert shown.call["direction"] is None
+    assert path.read_bytes() == before

@@ -16,7 +16,7 @@ from callerid.audit.records import (
     policy_row,
 )
 from callerid.errors import StoreError
-from callerid.model import DecisionRecord, Outcome, OutcomeRecord, Verdict
+from callerid.model import DecisionRecord, Direction, Outcome, OutcomeRecord, Verdict
 
 from .samples import decision, outcome, refusal
 
@@ -76,6 +76,7 @@ def test_no_arguments_are_not_empty_arguments() -> None:
         "session",
         "rpc_id",
         "trace_id",
+        "path",
     ],
 )
 def test_text_that_callers_choose_is_redacted_and_inert(column: str) -> None:
@@ -153,3 +154,17 @@ def test_evidence_is_written_for_its_own_caller() -> None:
     second = stored(decision(evidence=(decision().evidence[0],)))["evidence"]
     assert first == "[]"
     assert json.loads(second)[0]["credential_id"] == "tok_alice_1"
+
+
+def test_a_token_in_a_path_does_not_get_into_the_row() -> None:
+    row = stored(decision(path="/mcp/cid_" + "Zq7" * 14 + "/x"))
+    assert "Zq7" not in row["path"]
+    assert row["path"].startswith("/mcp/")
+    assert len(str(stored(decision(path="/" + "a" * 5000))["path"])) < 1200
+
+
+def test_who_began_a_message_is_stored_by_value() -> None:
+    row = stored(decision(direction=Direction.SERVER, caused_by="e1", kind="tool"))
+    assert (row["direction"], row["caused_by"], row["kind"]) == ("server", "e1", "tool")
+    assert type(row["direction"]) is str
+    assert stored(decision())["direction"] == "client"

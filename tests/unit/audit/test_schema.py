@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import sqlite_utils
 
+from callerid.audit import schema
 from callerid.audit.columns import CALLS_NAMES
 from callerid.audit.schema import APPLICATION_ID, VERSION, open_database
 from callerid.errors import StoreError
@@ -50,7 +51,11 @@ DESIGN_ORDER = (
     "trace_id",
     "event_id",
 )
-OURS = ("issuer", "claimed_subject", "client_name", "user_agent", "detail", "batch_index", "time_us", "seq")
+OURS = (
+    *("issuer", "claimed_subject", "client_name", "user_agent", "detail", "batch_index", "time_us", "seq"),
+    *("kind", "direction", "caused_by", "path", "handle"),
+)
+OLD = Path(__file__).with_name("audit-0001.sql")
 
 
 @pytest.fixture
@@ -63,6 +68,13 @@ def open_umask() -> Iterator[None]:
     before = os.umask(0)
     yield
     os.umask(before)
+
+
+def make_old(path: Path) -> None:
+    """A file as the first schema made it, with four rows in it."""
+    with sqlite3.connect(path) as connection:
+        connection.executescript(OLD.read_text())
+    connection.close()
 
 
 def make_foreign(path: Path) -> None:
@@ -262,17 +274,16 @@ def test_servers_seen_and_credential_use(path: Path) -> None:
         decision(2, principal="user:bob@corp.example"),
         refusal(3, server="files", upstream="https://files.corp.example:443/mcp", principal=None),
     )
-    assert rows(path, "SELECT * FROM servers_seen") == [
-        {
-            "server": "files",
-            "upstream": "https://files.corp.example:443/mcp",
-            "first_seen": "2026-09-21T14:13:20.001Z",
-            "last_seen": "2026-09-21T14:13:20.003Z",
-            "callers": 2,
-            "calls": 3,
-            "refused": 1,
-        }
-    ]
+    (seen,) = rows(path, "SELECT * FROM servers_seen")
+    assert tuple(seen.items())[:7] == (
+        ("server", "files"),
+        ("upstream", "https://files.corp.example:443/mcp"),
+        ("first_seen", "2026-09-21T14:13:20.001Z"),
+        ("last_seen", "2026-09-21T14:13:20.003Z"),
+        ("callers", 2),
+        ("calls", 3),
+        ("refused", 1),
+    )
     used = rows(path, "SELECT injected, server, principal, calls FROM credential_use ORDER BY principal")
     assert used == [
         {"injected": "files-shared@v1", "server": "files", "principal": f"user:{name}", "calls": 1}
@@ -331,3 +342,67 @@ def test_the_plain_sqlite3_command_reads_it(path: Path) -> None:
         "user:alice@corp.example|allow|granted",
         "user:ivy@corp.example|deny|no_grant",
     ]
+
+
+# -- an audit of an older callerid ---------------------------------------------------------------
+
+
+def test_an_audit_of_the_first_schema_is_brought_up_to_date_with_its_rows(path: Path) -> None:
+    make_old(path)
+    before = rows(path, "SELECT * FROM calls ORDER BY seq")
+    open_database(path).close()
+    after = rows(path, "SELECT * FROM calls ORDER BY seq")
+    fresh = {"kind": None, "direction": "client", "caused_by": None, "path": None, "handle": None}
+    assert after == [{**row, **fresh} for row in before]
+    assert tuple(after[0]) == CALLS_NAMES
+    assert rows(path, "PRAGMA user_version") == [{"user_version": VERSION}]
+
+
+def test_an_old_audit_and_a_new_one_have_one_schema(path: Path) -> None:
+    make_old(path)
+    open_database(path).close()
+    new = path.with_name("new.db")
+    open_database(new).close()
+    asked = "SELECT type, name, sql FROM sqlite_master WHERE name NOT LIKE '%sqlite_%' ORDER BY type, name"
+
+    def squeezed(file: Path) -> list[tuple[str, ...]]:
+        return [tuple("".join(str(cell).split()) for cell in row.values()) for row in rows(file, asked)]
+
+    assert squeezed(path) == squeezed(new)
+
+
+def test_an_old_audit_goes_on_being_written_and_append_only(path: Path) -> None:
+    make_old(path)
+    plant(path, decision(9, path="/mcp", kind="tool"), outcome(9, handle="h1"))
+    found = rows(path, "SELECT seq, path, kind, direction, handle FROM calls WHERE seq > 3")
+    assert found == [{"seq": 4, "path": "/mcp", "kind": "tool", "direction": "client", "handle": "h1"}]
+    connection = sqlite3.connect(path)
+    with pytest.raises(sqlite3.IntegrityError, match="append-only"):
+        connection.execute("UPDATE decision SET path = 'x'")
+    connection.close()
+
+
+def test_a_migration_that_fails_leaves_the_old_audit_as_it_was(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_old(path)
+    before = rows(path, "SELECT type, name, sql FROM sqlite_master")
+    monkeypatch.setattr(schema, "VIEWS", {"calls": "SELECT FROM nothing"})
+    with pytest.raises(StoreError):
+        open_database(path)
+    assert rows(path, "SELECT type, name, sql FROM sqlite_master") == before
+    monkeypatch.undo()
+    open_database(path).close()
+    assert rows(path, "SELECT count(*) AS n FROM calls") == [{"n": 3}]
+
+
+def test_a_direction_is_one_of_two(path: Path) -> None:
+    plant(path)
+    connection = sqlite3.connect(path)
+    with pytest.raises(sqlite3.IntegrityError):
+        connection.execute(
+            "INSERT INTO decision(event_id, time_us, verdict, reason, method, server, upstream, principal, "
+            "actors, evidence, redactions, direction) "
+            "VALUES ('x', 1, 'deny', '', '', '', '', '', '', '', 0, 'up')"
+        )
+    connection.close()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from callerid.mcp.asks import Ask, AskRefusal
 from callerid.mcp.outcomes import Signal
 from callerid.mcp.pipeline import AnswerPipeline
 from callerid.mcp.sse import Event, EventParser
-from callerid.model import RpcId
+from callerid.model import Kind, Message, MessageType, Reason, RpcId
 
 SECRET = "s3cret-Ω/key"
 
@@ -30,25 +31,67 @@ def scrub_json(value: Any) -> tuple[Any, int]:
     return value, 0
 
 
+def asked(method: str, *, rpc_id: RpcId = 1, protocol: str | None = None, **more: Any) -> Message:
+    """A client's request of this method, as classify reads it."""
+    kind = more.pop("kind", Kind.TOOL if method == "tools/call" else Kind.PROTOCOL)
+    return Message(
+        type=MessageType.REQUEST, method=method, kind=kind, rpc_id=rpc_id, protocol=protocol, **more
+    )
+
+
+class Sight:
+    """A view: what begins with "hidden" is not visible, what begins with "other" is another's task."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[Kind | None, str]] = []
+
+    def visible(self, kind: Kind, name: str) -> bool:
+        self.seen.append((kind, name))
+        return not name.startswith("hidden")
+
+    def owns_task(self, task_id: str) -> bool:
+        self.seen.append((None, task_id))
+        return not task_id.startswith("other")
+
+
+REFUSAL = AskRefusal(
+    reason=Reason.RULE_DENIED, event_id="01a0-row", rule="no-questions", say="Ask Alice.", hidden=False
+)
+
+
 class Bench:
-    """A pipeline and what it told."""
+    """A pipeline and what it told. ``refuse`` is why asks are refused; None allows them."""
 
     def __init__(
         self,
-        pending: dict[RpcId, str] | None = None,
+        pending: Mapping[RpcId, str | Message] | None = None,
         on_endpoint: Callable[[str], str | None] | None = None,
         max_event: int = 4096,
+        refuse: AskRefusal | None = None,
     ) -> None:
+        self.pending: dict[RpcId, Message] = {}
+        for rpc_id, known in ({} if pending is None else pending).items():
+            self.pending[rpc_id] = asked(known, rpc_id=rpc_id) if isinstance(known, str) else known
         self.signals: list[Signal] = []
+        self.asks: list[tuple[tuple[Ask, ...], Message | None]] = []
+        self.ids: list[str] = []
+        self.view = Sight()
+        self.refuse = refuse
         self.pipeline = AnswerPipeline(
-            pending={} if pending is None else pending,
-            visible=lambda kind, name: not name.startswith("hidden"),
+            pending=self.pending,
+            view=self.view,
             scrub_bytes=scrub_bytes,
             scrub_json=scrub_json,
             on_signal=self.signals.append,
+            judge=self.judge,
             on_endpoint=on_endpoint,
+            on_event_id=self.ids.append,
             max_event=max_event,
         )
+
+    def judge(self, asks: tuple[Ask, ...], request: Message | None) -> AskRefusal | None:
+        self.asks.append((asks, request))
+        return self.refuse
 
     def body(self, value: Any) -> bytes:
         return self.pipeline.body(value if isinstance(value, bytes) else dump(value))

@@ -13,15 +13,19 @@ from callerid.mcp.answers import (
     FAULT_CODE,
     FAULTS,
     SENTENCES,
+    UNKNOWN_SESSION,
     UPSTREAM_CODE,
     Answer,
+    ask_refused,
     batch_refusal,
     refusal,
     stream_error,
-    unreadable_list,
+    unknown_session,
+    unreadable_answer,
     upstream_refused_credential,
     upstream_unusable,
 )
+from callerid.mcp.asks import AskRefusal
 from callerid.mcp.sse import EventParser
 from callerid.model import Kind, Malformed, Message, MessageType, Reason, RpcId
 
@@ -84,8 +88,26 @@ def test_our_codes_are_outside_the_reserved_range() -> None:
         assert not -32768 <= code <= -32000
 
 
+UNKNOWN_HANDLES = frozenset({Reason.TASK_NOT_YOURS, Reason.STATE_NOT_YOURS})
+
+
+@pytest.mark.parametrize("reason", sorted(UNKNOWN_HANDLES))
+@pytest.mark.parametrize("method", ["tools/call", "tasks/get"])
+def test_a_handle_of_another_reads_as_an_unknown_one(method: str, reason: Reason) -> None:
+    body = read(refuse(request(method), reason))
+    assert (body["error"]["code"], body["error"]["data"]["reason"]) == (-32602, reason.value)
+
+
+@pytest.mark.parametrize("reason", [Reason.SESSION_UNKNOWN, Reason.SESSION_NOT_YOURS])
+def test_a_session_of_another_reads_as_an_unknown_one(reason: Reason) -> None:
+    assert reason in UNKNOWN_SESSION
+    answer = unknown_session(7, DECISION)
+    body = read(answer)
+    assert (answer.status, body["id"], body["error"]["data"]["reason"]) == (404, 7, "session_unknown")
+
+
 @pytest.mark.parametrize("version", [None, *KNOWN_PROTOCOL_VERSIONS])
-@pytest.mark.parametrize("reason", [reason for reason in REFUSALS if reason not in FAULTS])
+@pytest.mark.parametrize("reason", [reason for reason in REFUSALS if reason not in FAULTS | UNKNOWN_HANDLES])
 def test_a_refused_tool_call_is_a_tool_result_that_the_model_reads(
     version: str | None, reason: Reason
 ) -> None:
@@ -206,6 +228,16 @@ def test_a_malformed_request_has_the_status_code_and_id_of_what_is_wrong(rpc_id:
     assert read(answer)["id"] == rpc_id
     assert error["data"]["reason"] == "header_mismatch"
     assert b"secret" not in answer.body
+
+
+def test_what_a_malformed_request_may_know_besides_stands_beside_reason_and_decision() -> None:
+    told = {"supported": ["2026-07-28"], "requested": "2099-01-01", "reason": "none", "decision": "none"}
+    malformed = Malformed(
+        reason=Reason.UNSUPPORTED_VERSION, detail="d", http_status=400, rpc_code=-32022, rpc_id=3, data=told
+    )
+    data = error_of(refuse(None, malformed.reason, malformed=malformed))["data"]
+    assert data == {**told, "reason": "unsupported_version", "decision": data["decision"]}
+    assert data["decision"] != "none"
 
 
 def test_a_malformed_verb_is_told_which_one_is_allowed() -> None:
@@ -344,7 +376,23 @@ def test_a_stream_that_is_cut_ends_with_one_error_event(rpc_id: RpcId | None) ->
     assert DECISION in message["error"]["message"]
 
 
-def test_an_unreadable_list_is_an_error_with_the_id() -> None:
-    message = unreadable_list(0)
+def test_an_unreadable_answer_is_an_error_with_the_id() -> None:
+    message = unreadable_answer(0)
     assert isinstance(jsonrpc_message_adapter.validate_python(message), JSONRPCError)
     assert (message["id"], message["error"]["code"]) == (0, UPSTREAM_CODE)
+
+
+@pytest.mark.parametrize("reason", REFUSALS)
+@pytest.mark.parametrize("method", [None, "tools/call", "prompts/get"])
+def test_an_ask_that_is_refused_says_that_the_server_asked(method: str | None, reason: Reason) -> None:
+    refusal = AskRefusal(reason=reason, event_id=DECISION, rule="no-links", say="Ask Bob.", hidden=False)
+    message = ask_refused(None if method is None else request(method), "x", refusal)
+    assert message["id"] == "x"
+    said = json.dumps(message)
+    assert "the server did not answer this, but asked you for something" in said.lower()
+    assert DECISION in said
+    assert reason.value in said
+    told = reason not in FAULTS and reason is not Reason.NO_GRANT
+    assert ("Ask Bob." in said, "no-links" in said) == (told, told)
+    assert ("result" in message) is (method == "tools/call" and "error" not in message)
+    assert isinstance(jsonrpc_message_adapter.validate_python(message), JSONRPCResponse | JSONRPCError)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from callerid.mcp.classify import ANSWERS, classify
-from callerid.model import EMPTY, Exchange, Kind, Malformed, Message, MessageType, Reason
+from callerid.model import EMPTY, Exchange, Kind, Malformed, Message, MessageType, Reason, Refs
 
 JSON = ("Content-Type", "application/json")
 V = "MCP-Protocol-Version"
@@ -178,6 +178,7 @@ def test_client_responses(body: dict[str, Any]) -> None:
         kind=Kind.PROTOCOL,
         rpc_id=body["id"],
         protocol="2025-06-18",
+        refs=Refs(answer=body.get("result")),
     )
 
 
@@ -634,20 +635,20 @@ DISAGREE: dict[str, tuple[Any, Headers, Reason, int]] = {
         -32020,
     ),
     "a modern response": (RESPONSES["a result"], at(MODERN), Reason.MALFORMED_MESSAGE, -32600),
-    "a revision to come": (call(), at("2099-01-01"), Reason.UNSUPPORTED_VERSION, -32600),
+    "a revision to come": (call(), at("2099-01-01"), Reason.UNSUPPORTED_VERSION, -32022),
     "a revision to come on both sides": (
         rpc("server/discover", {"_meta": {META_V: "2099-01-01"}}),
         at("2099-01-01"),
         Reason.UNSUPPORTED_VERSION,
-        -32600,
+        -32022,
     ),
-    "an empty revision": (call(), at(""), Reason.UNSUPPORTED_VERSION, -32600),
-    "two revisions in one header": (call(), at(f"2025-06-18, {MODERN}"), Reason.UNSUPPORTED_VERSION, -32600),
+    "an empty revision": (call(), at(""), Reason.UNSUPPORTED_VERSION, -32022),
+    "two revisions in one header": (call(), at(f"2025-06-18, {MODERN}"), Reason.UNSUPPORTED_VERSION, -32022),
     "a response in a revision to come": (
         RESPONSES["a result"],
         at("2099-01-01"),
         Reason.UNSUPPORTED_VERSION,
-        -32600,
+        -32022,
     ),
 }
 
@@ -658,6 +659,24 @@ def test_header_and_body_disagree(body: Any, headers: Headers, reason: Reason, c
     assert (answer.reason, answer.http_status, answer.rpc_code) == (reason, 400, code)
     if "method" in body:
         assert (answer.rpc_id, answer.method) == (body.get("id"), body["method"])
+
+
+@pytest.mark.parametrize(
+    "asked", ["2099-01-01", "", "v999.0.0", "9" * 1000], ids=["later", "empty", "odd", "long"]
+)
+@pytest.mark.parametrize("http_method", ["POST", "GET", "DELETE"])
+def test_an_unknown_revision_is_told_which_ones_it_may_be(http_method: str, asked: str) -> None:
+    headers = [*at(asked)] if http_method == "POST" else [("MCP-Protocol-Version", asked)]
+    body = json.dumps(call()).encode() if http_method == "POST" else b""
+    answer = classify(http_method, headers, body)
+    assert isinstance(answer, Malformed)
+    assert (answer.reason, answer.http_status) == (Reason.UNSUPPORTED_VERSION, 400)
+    assert answer.data == {"supported": [MODERN], "requested": asked[:64]}
+
+
+def test_only_an_unknown_revision_is_told_more() -> None:
+    assert refused(CALL, at(MODERN)).data is None
+    assert refused([call()], at("2099-01-01")).data is not None
 
 
 def test_a_removed_method_is_unknown_in_the_new_revision() -> None:
@@ -701,7 +720,7 @@ def test_the_first_rung_that_fails_is_the_answer() -> None:
 
 def test_every_answer_is_an_error_and_no_code_is_borrowed() -> None:
     assert all(400 <= status < 500 for status, _ in ANSWERS.values())
-    assert {code for _, code in ANSWERS.values()} == {-32700, -32600, -32020}
+    assert {code for _, code in ANSWERS.values()} == {-32700, -32600, -32020, -32022}
 
 
 def test_a_message_without_arguments_has_an_empty_mapping() -> None:

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from callerid.mcp.outcomes import Signal
-from callerid.mcp.pipeline import AnswerPipeline
 from callerid.mcp.sse import EventTooLarge
 from callerid.model import Kind, Outcome
 from tests.unit.mcp.pipeline_bench import (
@@ -16,8 +15,6 @@ from tests.unit.mcp.pipeline_bench import (
     Bench,
     dump,
     event,
-    scrub_bytes,
-    scrub_json,
     tools,
 )
 
@@ -212,32 +209,16 @@ def test_outcomes_are_told_for_events_and_bodies_and_not_for_requests() -> None:
 
 
 def test_policy_is_asked_by_kind_and_name() -> None:
-    asked: list[tuple[Kind, str]] = []
-
-    def visible(kind: Kind, name: str) -> bool:
-        asked.append((kind, name))
-        return True
-
-    AnswerPipeline(
-        pending={1: "tools/list"},
-        visible=visible,
-        scrub_bytes=scrub_bytes,
-        scrub_json=scrub_json,
-        on_signal=lambda signal: None,
-    ).body(dump(tools("a")))
-    assert asked == [(Kind.TOOL, "a")]
+    bench = Bench({1: "tools/list"})
+    bench.body(tools("a"))
+    assert bench.view.seen == [(Kind.TOOL, "a")]
 
 
-def test_a_fault_of_policy_is_no_pass() -> None:
+def test_a_fault_of_policy_is_no_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(kind: Kind, name: str) -> bool:
         raise ValueError("a bug")
 
-    pipeline = AnswerPipeline(
-        pending={},
-        visible=broken,
-        scrub_bytes=scrub_bytes,
-        scrub_json=scrub_json,
-        on_signal=lambda signal: None,
-    )
+    bench = Bench()
+    monkeypatch.setattr(bench.view, "visible", broken)
     with pytest.raises(ValueError, match="a bug"):
-        pipeline.body(dump(tools("a")))
+        bench.body(tools("a"))

@@ -11,6 +11,7 @@ from callerid.mcp.outcomes import Signal
 from callerid.model import Outcome, RpcId
 from tests.unit.mcp.pipeline_bench import (
     Bench,
+    asked,
     dump,
     event,
     names,
@@ -21,7 +22,7 @@ DEEP = "[" * 100_000 + "]" * 100_000
 LONG = "9" * 5000
 
 
-@pytest.mark.parametrize("pending", [{1: "tools/list"}, {}, {1: "tools/call"}, {"1": "prompts/list"}])
+@pytest.mark.parametrize("pending", [{1: "tools/list"}, {}, {1: "tools/call"}, {1: "prompts/list"}])
 def test_a_list_is_filtered_in_json_and_in_events_with_and_without_its_method(pending: Any) -> None:
     message = tools("a", "hidden", "b", nextCursor="", ttlMs=10**9, cacheScope="public")
     expected = tools("a", "b", nextCursor="", ttlMs=60_000, cacheScope="private")
@@ -69,8 +70,8 @@ def test_every_element_of_an_array_is_judged_by_its_own_id() -> None:
     ]
 
 
-@pytest.mark.parametrize("rpc_id", [True, 1.0, "1", None, [1]])
-def test_an_id_of_another_type_does_not_get_the_method_of_the_pending_one(rpc_id: Any) -> None:
+@pytest.mark.parametrize("rpc_id", [True, 1.0, "2", "1a", None, [1]])
+def test_an_id_of_another_request_does_not_get_the_method_of_the_pending_one(rpc_id: Any) -> None:
     """No shape gives this one away, so only the method would have it emptied."""
     message = {"jsonrpc": "2.0", "id": rpc_id, "result": {"tools": {"odd": 1}}}
     assert json.loads(Bench({1: "tools/list"}).body(message)) == message
@@ -78,11 +79,10 @@ def test_an_id_of_another_type_does_not_get_the_method_of_the_pending_one(rpc_id
 
 
 def test_a_pending_map_that_changes_is_looked_at_anew() -> None:
-    pending: dict[RpcId, str] = {}
-    bench = Bench(pending)
+    bench = Bench()
     message = {"jsonrpc": "2.0", "id": 0, "result": {"tools": {"odd": 1}}}
     assert json.loads(bench.body(message)) == message
-    pending[0] = "tools/list"
+    bench.pending[0] = asked("tools/list")
     assert json.loads(bench.body(message))["result"] == {"tools": []}
 
 

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from callerid.mcp.methods import METHODS
-from callerid.mcp.recognise import looks_like_mcp_request, looks_like_mcp_response
+from callerid.mcp.recognise import looks_like_mcp_request, looks_like_mcp_response, may_get_rpc_answer
+from callerid.mcp.recognise_answer import LOOK, has_mcp_head, is_event_stream
 
 CALL = '{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"read_file","arguments":{"a":1}}}'
 BOTH = ("Accept", "application/json, text/event-stream")
@@ -104,7 +105,22 @@ SEEN: dict[str, tuple[bytes, Headers]] = {
     "a version": (b"", [("Mcp-Protocol-Version", "2025-06-18")]),
     "a version to come": (b"x", [("MCP-Protocol-Version", "2099-01-01")]),
     "a method header": (b"", [("Mcp-Method", "tools/call")]),
-}
+    "a WebSocket of MCP's": (b"", [("Sec-WebSocket-Protocol", "chat, MCP")]),
+    "a task by its id": (rpc("tasks/get", {"taskId": "t"}), []),
+    "long, and compressed": (
+        gzip.compress(CALL.replace("read_file", "x" * 2_000_000).encode()), [("Content-Encoding", "gzip")],
+    ),
+    "long, compressed, and its params first": (
+        gzip.compress(
+            b'{"params":{"x":"tools/call","name":"%s"},' % (b"x" * 999_000)
+            + b'"jsonrpc":"2.0","method":"tools/call"}'
+        ),
+        [("Content-Encoding", "gzip")],
+    ),
+    "a foreign member and then the message": (
+        b'{"model":"%s",%s' % (b"x" * 2_000_000, CALL.encode()[1:]), [],
+    ),
+}  # fmt: skip
 
 UNSEEN: dict[str, tuple[bytes, Headers]] = {
     "nothing": (b"", []),
@@ -117,6 +133,26 @@ UNSEEN: dict[str, tuple[bytes, Headers]] = {
         [],
     ),
     "LSP completion": (rpc("textDocument/completion", {"position": {}}), []),
+    "LSP initialize with both accepted": (
+        rpc("initialize", {"processId": 1, "capabilities": {}, "clientInfo": {"name": "vim"}}), [BOTH],
+    ),
+    "another protocol's initialize": (
+        rpc("initialize", {"protocolVersion": 1, "clientInfo": {"name": "z"}}), [],
+    ),
+    "an A2A task with both accepted": (rpc("tasks/get", {"id": "t", "historyLength": 1}), [BOTH]),
+    "a WebSocket of another": (b"", [("Sec-WebSocket-Protocol", "graphql-ws, mcpx")]),
+    "a long context of a model": (
+        json.dumps({"model": "x", "messages": [CALL, "io.modelcontextprotocol/"] * 20_000}).encode(), [],
+    ),
+    "the same, compressed": (
+        gzip.compress(
+            json.dumps({"model": "x", "messages": [CALL, "io.modelcontextprotocol/"] * 20_000}).encode()
+        ),
+        [("Content-Encoding", "gzip")],
+    ),
+    "a long schema": (
+        json.dumps({"x": "y" * 2_000_000, "jsonrpc": {}, "method": {"const": "tools/call"}}).encode(), [],
+    ),
     "A2A": (rpc("message/send", {"message": {"role": "user", "parts": []}}), [BOTH]),
     "A2A task": (rpc("tasks/get", {"id": "t"}), [("Accept", "application/json")]),
     "A2A cancel": (rpc("tasks/cancel", {"id": "t"}), []),
@@ -147,7 +183,7 @@ UNSEEN: dict[str, tuple[bytes, Headers]] = {
     "deep and broken": (b"[" * 100_000, []),
     "long": (b'{"jsonrpc":"2.0","method":"eth_call","params":"' + b"x" * 2_000_000 + b'"}', []),
     "numbers": (b"[1,2,3]", []),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(("body", "headers"), SEEN.values(), ids=SEEN)
@@ -202,6 +238,7 @@ def event(data: bytes, name: str = "message", end: str = "\n") -> bytes:
 
 
 INITIALIZED = result({"protocolVersion": "2025-06-18", "serverInfo": {"name": "x"}, "capabilities": {}})
+STREAM = ("Content-Type", "text/event-stream; charset=utf-8")
 TOOLS = result({"tools": [{"name": "read_file", "inputSchema": {"type": "object"}}]})
 
 ANSWERS: dict[str, tuple[int, Headers, bytes]] = {
@@ -230,7 +267,13 @@ ANSWERS: dict[str, tuple[int, Headers, bytes]] = {
     "a request of the server": (200, [], event(rpc("sampling/createMessage", {}))),
     "a notification": (200, [], event(b'{"jsonrpc":"2.0","method":"notifications/progress"}')),
     "data in two lines": (200, [], b"data: " + TOOLS[:15] + b"\ndata: " + TOOLS[15:] + b"\n\n"),
-}
+    "the result first, cut off": (200, [], b'{"result":{"tools":[{"name":"x","inputSchema":{}}]},'),
+    "the result first, cut off in a later tool": (
+        200, [], b'{"result":{"tools":[{"name":"x","inputSchema":{}},{"name":"' + b"y" * LOOK,
+    ),
+    "an odd endpoint of a stream that says what it is": (200, [STREAM], event(b"/x/y?z=1", "endpoint")),
+    "a long list": (200, [], TOOLS[:-3] + b',{"name":"' + b"y" * LOOK),
+}  # fmt: skip
 
 NO_ANSWERS: dict[str, tuple[int, Headers, bytes]] = {
     "nothing": (200, [], b""),
@@ -250,7 +293,31 @@ NO_ANSWERS: dict[str, tuple[int, Headers, bytes]] = {
     "an endless number": (200, [], result({"a": 1}).replace(b"1}", b"1" * 9999 + b"}")),
     "very deep": (200, [], b'{"jsonrpc":' + b"[" * 200_000),
     "bytes": (200, [], bytes(range(256))),
-}
+    "an answer quoted in a text": (200, [], json.dumps({"body": TOOLS.decode()}).encode()),
+    "an answer quoted in a result": (200, [], result({"text": TOOLS.decode()})),
+    "a quoted answer, cut off": (200, [], json.dumps({"jsonrpc": TOOLS.decode() * 9}).encode()[:900]),
+    "MCP's schema": (
+        200, [], b'{"$defs":{"x":{"jsonrpc":"2.0","inputSchema":{},"serverInfo":{},"protocolVersion":{',
+    ),
+    "a model's answer in JSON-RPC": (
+        200, [], result({"role": "assistant", "content": [{"type": "text", "text": "x"}]}),
+    ),
+    "Prometheus": (200, [], result({"resultType": "matrix", "result": []})),
+    "resources without names": (200, [], result({"resources": [{"uri": "x:1"}]})),
+    "an endpoint after other events": (
+        200, [STREAM], event(b"1", "tick") + event(b"/x", "endpoint"),
+    ),
+    "an endpoint that is no URL": (200, [STREAM], event(b"hello world", "endpoint")),
+    "a notification of another's": (200, [], event(b'{"jsonrpc":"2.0","method":"notifications/new"}')),
+    "A2A's push": (200, [], event(b'{"jsonrpc":"2.0","method":"notifications/tasks/status"}')),
+    "an A2A task": (
+        200, [],
+        result({"id": "t", "kind": "task", "artifacts": [{"parts": [{"kind": "text", "text": "x"}]}]}),
+    ),
+    "the result first of somebody's": (
+        200, [], b'{"result":{"content":[{"type":"text","text":"' + b"x" * LOOK,
+    ),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(("status", "headers", "body"), ANSWERS.values(), ids=ANSWERS)
@@ -261,3 +328,50 @@ def test_answers_seen(status: int, headers: Headers, body: bytes) -> None:
 @pytest.mark.parametrize(("status", "headers", "body"), NO_ANSWERS.values(), ids=NO_ANSWERS)
 def test_answers_not_taken_for_mcp(status: int, headers: Headers, body: bytes) -> None:
     assert not looks_like_mcp_response(status, headers, body)
+
+
+def test_a_get_is_answered_in_events_only_and_says_so() -> None:
+    assert not looks_like_mcp_response(200, [], TOOLS, http_method="GET")
+    assert not looks_like_mcp_response(200, [], event(TOOLS), http_method="GET")
+    assert looks_like_mcp_response(200, [STREAM], event(TOOLS), http_method="GET")
+    assert looks_like_mcp_response(200, [("mcp-session-id", "x")], b"", http_method="GET")
+    assert looks_like_mcp_response(200, [], TOOLS, http_method="PUT")
+
+
+def test_no_more_than_the_first_bytes_are_looked_at() -> None:
+    assert looks_like_mcp_response(200, [], b" " * (LOOK - len(TOOLS)) + TOOLS)
+    assert not looks_like_mcp_response(200, [], b" " * LOOK + TOOLS)
+
+
+@pytest.mark.parametrize("at", range(0, len(TOOLS) + 1, 7))
+def test_an_answer_that_is_cut_anywhere_is_seen_once_its_shape_is_there(at: int) -> None:
+    seen = looks_like_mcp_response(200, [], TOOLS[:at])
+    assert seen is (b'"inputSchema": {' in TOOLS[:at])
+
+
+def test_heads() -> None:
+    assert has_mcp_head([("MCP-SESSION-ID", "")])
+    assert not has_mcp_head([("X-Mcp-Session-Id", "x")])
+    assert is_event_stream([STREAM])
+    assert not is_event_stream([("Content-Type", "application/json"), ("Accept", "text/event-stream")])
+
+
+WORTH: dict[str, tuple[str, Headers, bytes, bool]] = {
+    "JSON-RPC of a vendor": ("POST", [], rpc("acme/run"), True),
+    "escaped words": ("POST", [], b'{"json\\u0072pc":1}', True),
+    "UTF-16": ("POST", [], CALL.encode("utf-16"), True),
+    "UTF-7": ("POST", [], b"+AHs-", True),
+    "brotli": ("POST", [("Content-Encoding", "br")], b"x", True),
+    "gzip": ("POST", [("Content-Encoding", "gzip")], gzip.compress(rpc("acme/run")), True),
+    "gzip of another thing": ("POST", [("Content-Encoding", "gzip")], gzip.compress(b'{"a":1}'), False),
+    "other JSON with an accent": ("POST", [], b'{"model":"caf\\u00e9 \\u2019"}', False),
+    "other JSON": ("POST", [], b'{"model":"x","messages":[]}', False),
+    "a form": ("POST", [], b"method=x&jsonrpc=2.0", False),
+    "nothing": ("POST", [], b"", False),
+    "a GET": ("GET", [], rpc("acme/run"), False),
+}
+
+
+@pytest.mark.parametrize(("method", "headers", "body", "worth"), WORTH.values(), ids=WORTH)
+def test_whose_answer_is_worth_a_look(method: str, headers: Headers, body: bytes, worth: bool) -> None:
+    assert may_get_rpc_answer(method, headers, body) is worth

@@ -159,3 +159,27 @@ def test_other_data_is_read_back_as_it_was_given(data: str, read: str, raw: byte
     assert [event.data for event in events] == [read]
     assert events[0].id == ("1" if b"id" in raw else None)
     assert rest == b""
+
+
+BOM = b"\xef\xbb\xbf"
+
+
+@pytest.mark.parametrize(
+    ("raw", "first", "event_id"),
+    [
+        pytest.param(BOM + b"id: 1\ndata: x\n\n", True, "1", id="a mark at the start"),
+        pytest.param(BOM + BOM + b"id: 1\ndata: x\n\n", True, None, id="two marks at the start"),
+        pytest.param(BOM + b"id: 1\ndata: x\n\n", False, None, id="a mark in mid-stream"),
+        pytest.param(BOM + b"event: endpoint\rid: 2\rdata: x\r\r", False, "2", id="a type behind a mark"),
+        pytest.param(BOM + b"data: x\ndata: y\nid: 3\n\n", False, "3", id="data behind a mark"),
+    ],
+)
+def test_a_line_behind_a_mark_is_read_after_a_change_as_before_it(
+    raw: bytes, first: bool, event_id: str | None
+) -> None:
+    event = read_event(raw, first=first)
+    assert (event.event, event.id) == ("message", event_id)
+    written = with_data(event, "y")
+    assert not written.startswith(BOM)
+    for again in (read_event(written, first=True), read_event(written)):
+        assert (again.data, again.event, again.id) == ("y", "message", event_id)

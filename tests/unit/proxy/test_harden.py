@@ -27,7 +27,7 @@ def test_the_safe_values_pass(opts: options.Options) -> None:
     harden.check(opts, {})
     assert opts.connection_strategy == "lazy"
     assert opts.rawtcp is False
-    assert opts.body_size_limit == harden.BODY_LIMIT
+    assert opts.body_size_limit is None
 
 
 @pytest.mark.parametrize(
@@ -49,8 +49,7 @@ def test_the_safe_values_pass(opts: options.Options) -> None:
         ("allow_hosts", ["example"]),
         ("tcp_hosts", ["example"]),
         ("proxyauth", "any"),
-        ("body_size_limit", None),
-        ("body_size_limit", "2g"),
+        ("body_size_limit", "16m"),
         ("mode", ["socks5"]),
         ("mode", ["transparent"]),
         ("mode", ["upstream:http://proxy.corp.example:3128"]),

@@ -1,0 +1,123 @@
+"""The views over the tables: what analysts ask, and a stable API (DESIGN section 3).
+
+Columns may be added at the end of a view; none is renamed or taken away. Each migration makes all of them
+anew, so an older file gets the views of this version as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from callerid.audit.columns import CALLS, CALLS_NAMES, utc
+
+SHOWN = 100
+"""The most names in one cell of ``servers_seen``; callers choose names, and a view has to stay readable."""
+OWN_CREDENTIAL = "carries its own"
+"""How the detail says that the caller sent a credential of its own to a server that is not listed."""
+
+SERVER_SEEN = "server_seen"
+"""The kind of the event that says which tools a server lists, written when that changes."""
+
+_CALLS = (
+    "SELECT\n  "
+    + ",\n  ".join(f"{column.sql} AS {column.name}" for column in CALLS)
+    + "\nFROM decision d LEFT JOIN outcome o ON o.event_id = d.event_id"
+)
+# SQLite uses a partial index only for a query that says the index's own condition: the literal stays.
+_REFUSALS = f"SELECT {', '.join(CALLS_NAMES)}\nFROM calls WHERE verdict <> 'allow'"
+
+
+def _set(column: str, where: str = "") -> str:
+    """SQL for the different values of a column within a group, as a JSON array."""
+    condition = f"{column} IS NOT NULL" + (f" AND {where}" if where else "")
+    return f"json_group_array(DISTINCT {column}) FILTER (WHERE {condition})"
+
+
+def _shown(column: str, more: str = "") -> str:
+    """SQL for the first SHOWN of such values, in order."""
+    first = f"SELECT value FROM json_each({column}) {more} ORDER BY value LIMIT {SHOWN}"  # noqa: S608
+    return f"(SELECT json_group_array(value) FROM ({first}))"  # noqa: S608 -- constants only
+
+
+# The order of GROUP BY matters: led by ``server``, SQLite would walk an index and fetch row after row from
+# all over the file. So it reads the file once, from its beginning to its end, and still uses that index
+# when a question names one server.
+_GROUPS = f"""
+  SELECT
+    server, upstream, path,
+    min(time_us) AS first_us,
+    max(time_us) AS last_us,
+    count(*) AS calls,
+    sum(verdict <> 'allow') AS refused,
+    {_set("principal", "principal <> 'anonymous'")} AS principals,
+    {_set("agent")} AS agents,
+    {_set("client_name")} AS clients,
+    {_set("tool", "coalesce(kind, 'tool') = 'tool'")} AS tools,
+    max(time_us || protocol) AS protocol,
+    max(instr(evidence, '"kind":"scoped_token"')) AS scoped_token,
+    max(instr(evidence, '"kind":"jwt"')) AS jwt,
+    max(instr(evidence, '"kind":"client_cert"')) AS client_cert,
+    max(instr(coalesce(detail, ''), '{OWN_CREDENTIAL}')) AS own,
+    max(evidence = '[]' AND (credential_id IS NOT NULL OR claimed_subject IS NOT NULL)) AS rejected,
+    max(evidence = '[]' AND credential_id IS NULL AND claimed_subject IS NULL
+        AND instr(coalesce(detail, ''), '{OWN_CREDENTIAL}') = 0) AS bare,
+    max(reason IN ('granted', 'protocol', 'monitored', 'no_grant', 'rule_denied', 'requirement_failed',
+                   'outside_scope')) AS governed,
+    max(reason IN ('observed', 'unknown_server', 'address_refused')) AS unlisted
+  FROM decision GROUP BY upstream, path, server"""  # noqa: S608 -- constants only
+_CREDENTIALS = " UNION ALL ".join(
+    f"SELECT '{name}' AS value WHERE g.{flag}"
+    for name, flag in (
+        ("scoped_token", "scoped_token"),
+        ("jwt", "jwt"),
+        ("client_cert", "client_cert"),
+        ("own", "own"),
+        ("rejected", "rejected"),
+        ("none", "bare"),
+    )
+)
+_LISTED_TOOLS = f"""
+    UNION SELECT json_extract(t.value, '$.tool') FROM event e, json_each(e.detail, '$.tools') t
+    WHERE e.kind = '{SERVER_SEEN}' AND json_valid(e.detail)
+      AND json_extract(e.detail, '$.server') = g.server AND json_extract(e.detail, '$.upstream') = g.upstream
+      AND json_extract(e.detail, '$.path') IS g.path"""  # noqa: S608 -- constants only
+# A server that is not listed goes by its own address, with its port unless that is the scheme's own.
+_ADDRESS = "lower(replace(replace(g.upstream, '[', ''), ']', ''))"
+_SERVERS_SEEN = f"""SELECT
+  g.server AS server,
+  g.upstream AS upstream,
+  {utc("g.first_us")} AS first_seen,
+  {utc("g.last_us")} AS last_seen,
+  json_array_length(g.principals) AS callers,
+  g.calls AS calls,
+  g.refused AS refused,
+  rtrim(rtrim(g.upstream, '0123456789'), ':') AS host,
+  g.path AS path,
+  substr(g.protocol, 17) AS protocol,  -- after the 16 digits of a time until the year 2286
+  {_shown("g.tools", _LISTED_TOOLS)} AS tools,
+  {_shown("g.principals")} AS caller_names,
+  {_shown("g.agents")} AS agents,
+  (SELECT json_group_array(value) FROM ({_CREDENTIALS})) AS credentials,
+  {_shown("g.clients")} AS clients,
+  CASE WHEN g.governed THEN 1 WHEN g.unlisted THEN 0
+    ELSE g.server NOT IN ('-', {_ADDRESS}) AND {_ADDRESS} NOT IN (g.server || ':443', g.server || ':80')
+  END AS listed,
+  g.calls - g.refused AS allowed
+FROM ({_GROUPS}
+) g"""  # noqa: S608 -- constants only
+_CREDENTIAL_USE = f"""SELECT
+  injected,
+  server,
+  principal,
+  count(*) AS calls,
+  {utc("min(time_us)")} AS first,
+  {utc("max(time_us)")} AS last
+FROM decision WHERE injected IS NOT NULL AND verdict = 'allow' GROUP BY injected, server, principal"""  # noqa: S608 -- constants only
+
+VIEWS: Mapping[str, str] = {
+    "calls": _CALLS,
+    "refusals": _REFUSALS,
+    "servers_seen": _SERVERS_SEEN,
+    "credential_use": _CREDENTIAL_USE,
+}
+"""Every view by name, in an order in which they can be made."""

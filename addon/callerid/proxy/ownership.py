@@ -1,0 +1,52 @@
+"""Whether a request uses only what is its caller's: its session, and the stream that it resumes (law 9)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from callerid.config import Server
+from callerid.mcp.methods import MODERN
+from callerid.model import Caller, Reason
+from callerid.proxy.facts import Facts
+from callerid.proxy.handles import endpoint_handle
+from callerid.proxy.rooms import Rooms
+
+
+@dataclass(frozen=True, slots=True)
+class NotYours:
+    """What of another's it uses, or of nobody's."""
+
+    reason: Reason
+    detail: str
+
+
+def session_of(facts: Facts, caller: Caller, server: Server, rooms: Rooms, protocol: str | None) -> str:
+    """The handle of the session that a request belongs to, "" if it belongs to none.
+
+    A message URL of 2024-11-05 is a session whatever else is said. 2026-07-28 has none: the header means
+    nothing there, and does not go on.
+    """
+    bare, query = facts.path.partition("?")[::2]
+    if rooms.servers.is_endpoint(server, bare) and (query or bare != server.path):
+        return endpoint_handle(caller.principal.subject, facts.path)
+    stated = None if protocol in MODERN else facts.session()
+    return stated or ""
+
+
+def not_yours(facts: Facts, caller: Caller, server: Server, rooms: Rooms, session: str) -> NotYours | None:
+    """What a verified caller's request uses that is not its own; None if there is nothing."""
+    subject = caller.principal.subject
+    for known_as in {session, session and facts.session()}:
+        if not known_as:
+            continue
+        owner = rooms.handles.owner(server.id, known_as)
+        if owner is None:
+            return NotYours(Reason.SESSION_UNKNOWN, "nobody is known to own this session")
+        if owner.subject != subject:
+            return NotYours(Reason.SESSION_NOT_YOURS, "the session belongs to another principal")
+    resumed = facts.values("last-event-id")
+    if not resumed:
+        return None
+    if len(resumed) > 1 or not rooms.handles.was_sent(server.id, session, subject, resumed[0]):
+        return NotYours(Reason.EVENT_NOT_YOURS, "this event was not sent to this caller in this session")
+    return None

@@ -1,0 +1,1 @@
+"""Cases as data: what callers may send, and what must be left of it."""
