@@ -112,7 +112,7 @@ def test_without_evidence_nothing_is_told_about_a_session(scene: Scene) -> None:
     refused(scene, "no_evidence", 0, principal="anonymous")
 
 
-def test_a_session_that_the_server_gives_to_two_callers_is_the_firsts(scene: Scene) -> None:
+def test_a_session_that_the_server_gives_to_two_callers_is_the_lasts(scene: Scene) -> None:
     shared = uuid.uuid4().hex
     for _ in range(2):
         made = h._result(request("initialize", {}, 0))
@@ -120,9 +120,9 @@ def test_a_session_that_the_server_gives_to_two_callers_is_the_firsts(scene: Sce
     alice, bob = scene.agent("alice").initialize(), scene.agent("bob").initialize()
     assert alice.session == bob.session == shared
     before = len(scene.seen)
-    assert call(bob).status == 404
+    assert call(alice).status == 404
     refused(scene, "session_not_yours", before)
-    assert call(alice).text == "ran read_thing"
+    assert call(bob).text == "ran read_thing"
 
 
 def test_in_2026_07_28_the_session_header_means_nothing_and_does_not_go_on(scene: Scene) -> None:
@@ -318,13 +318,13 @@ def test_a_task_is_its_callers_and_decided_as_the_tool_that_made_it(
     )  # fmt: skip
 
 
-def test_a_task_that_the_server_names_like_an_older_one_stays_the_olders(scene: Scene) -> None:
+def test_a_task_that_the_server_names_like_an_older_one_is_the_newer_ones(scene: Scene) -> None:
     alice = with_task(scene, "alice", LATEST, "task-1")
     bob = with_task(scene, "bob", LATEST, "task-1")
     before = len(scene.seen)
-    assert bob.send(bob.ask("tasks/result", {"taskId": "task-1"})).json["error"]["code"] == UNKNOWN
+    assert alice.send(alice.ask("tasks/result", {"taskId": "task-1"})).json["error"]["code"] == UNKNOWN
     refused(scene, "task_not_yours", before)
-    assert "result" in alice.send(alice.ask("tasks/result", {"taskId": "task-1"})).json
+    assert "result" in bob.send(bob.ask("tasks/result", {"taskId": "task-1"})).json
 
 
 def test_a_list_of_tasks_holds_only_ones_own(scene: Scene) -> None:

@@ -110,43 +110,18 @@ rules:
     tools: ["read_*"]
 """,
 }
-KNOWN = {
+KNOWN: dict[tuple[str, ...], set[str]] = {
     (): {"version", "mode", "timezone", "unknown_server", "anonymous", "list_filter", "sets", "rules"},
     ("rules",): {
-        *(
-            "id",
-            "effect",
-            "mode",
-            "who",
-            "servers",
-            "tools",
-            "except_tools",
-            "args",
-            "hours",
-            "assurance",
-            "agent",
-        ),
-        "reason",
+        "id", "effect", "mode", "who", "servers", "tools", "except_tools", "args", "hours", "assurance",
+        "agent", "reason",
     },
     ("rules", "hours"): {"days", "from", "to"},
     ("rules", "args", "*"): {
-        *(
-            "type",
-            "eq",
-            "in",
-            "gt",
-            "ge",
-            "lt",
-            "le",
-            "under",
-            "glob",
-            "regex",
-            "max_length",
-            "optional",
-            "negate",
-        ),
+        "type", "eq", "in", "gt", "ge", "lt", "le", "under", "glob", "regex", "max_length", "optional",
+        "negate",
     },
-}
+}  # fmt: skip
 MONDAY = datetime(2026, 11, 23, 9, 0, tzinfo=UTC)
 _LABELS = {"files": {"env=prod", "team=shared"}, "wiki": {"env=dev"}}
 SERVERS = {
@@ -382,17 +357,21 @@ def _meets(condition: Mapping[str, Any], value: Any) -> bool | None:
                 "le": value <= operand,
             }
             parts.append(signs[sign] if number else None)
-        elif not isinstance(value, str) or isinstance(operand, str) is (sign == "max_length"):
+        elif not isinstance(value, str):
             parts.append(None)
-        elif sign == "under":
-            parts.append(value == operand or value.startswith(operand.rstrip("/") + "/"))
-        elif sign == "glob":
-            parts.append(fnmatch.fnmatchcase(value, operand))
         elif sign == "max_length":
             parts.append(len(value) <= operand)
         else:
-            parts.append(re.fullmatch(operand, value, re.DOTALL) is not None)
+            parts.append(_matches(sign, getattr(operand, "text", operand), value))
     return False if False in parts else None if None in parts else True
+
+
+def _matches(sign: str, operand: str, value: str) -> bool:
+    if sign == "under":
+        return value == operand or value.startswith(operand.rstrip("/") + "/")
+    if sign == "glob":
+        return fnmatch.fnmatchcase(value, operand)
+    return re.fullmatch(operand, value, re.DOTALL) is not None
 
 
 def _alike(one: Any, other: Any) -> bool:

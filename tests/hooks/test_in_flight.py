@@ -117,7 +117,6 @@ async def test_after_any_sequence_of_endings_no_place_is_taken(tmp_path: Path) -
 
 FAULTS: list[tuple[Any, str]] = [
     (addon_module.translate, "let_go"),
-    (addon_module, "await_elsewhere"),
     (reply, "open_answer"),
     (reply, "close_answer"),
     (reply, "finish"),

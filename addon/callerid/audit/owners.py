@@ -1,7 +1,7 @@
 """Whose is what a server made: asked of the audit, for a proxy that was started again and forgot.
 
 The handle in an outcome row is a digest of a session, a task or a request state; the decision row beside it
-says who called. The answer is the first caller to whom the server gave it, as far as the file reaches back.
+says who called. The answer is the caller to whom the server gave it last.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _SQL = """
 SELECT d.principal, d.issuer, d.method, d.tool, d.event_id, d.time_us
 FROM outcome o JOIN decision d ON d.event_id = o.event_id
 WHERE o.handle = ? AND d.server = ? AND d.verdict = 'allow'
-ORDER BY o.rid LIMIT 1
+ORDER BY o.rid DESC LIMIT 1
 """
 
 
@@ -52,7 +52,7 @@ class Owners:
         self._turns = 0
 
     def find(self, server: str, handle: str) -> Owned | None:
-        """The first allowed call at ``server`` whose outcome has this handle; None if none, or on any fault.
+        """The last allowed call at ``server`` whose outcome has this handle; None if none, or on any fault.
 
         What is committed is seen at once. A row that the writer still holds is not.
         """

@@ -126,7 +126,7 @@ class AnswerPipeline:
         """The stream is over: its unterminated tail, which no client reads and nobody judged, is dropped."""
         if self._parser.rest():
             self.dropped += 1
-            self.unfinished = True
+            self.unfinished = b"data" in self._parser.rest()
         return []
 
     @staticmethod

@@ -33,11 +33,10 @@ def refs_of(method: str, params: Mapping[str, Any], revision: str | None) -> Ref
         params: its params; empty if it has none.
         revision: the revision in force, or None before it is known.
 
-    A method that the revision does not define has none: nothing is known of its params. ``requestState``
-    and ``inputResponses`` are of 2026-07-28; servers of the revisions before it do not look at them.
+    The method counts, whatever revision is named: the server may be one that does not look at that.
+    ``requestState`` and ``inputResponses`` are of 2026-07-28, and refused under another revision's name.
     """
-    row = METHODS.get(method)
-    if row is None or (revision is not None and revision not in row.revisions):
+    if method not in METHODS:
         return NO_REFS
     if method == "notifications/cancelled":
         return _cancelled(params)
@@ -49,8 +48,10 @@ def refs_of(method: str, params: Mapping[str, Any], revision: str | None) -> Ref
         if flaw is not None:
             return f"params.taskId {flaw}"
         task_ids = (params["taskId"],)
-    if method not in _REPEATED or revision in LEGACY:
+    if method not in _REPEATED:
         return Refs(task_ids=task_ids) if task_ids else NO_REFS
+    if revision in LEGACY and (params.get("requestState") or params.get("inputResponses")):
+        return f"requestState and inputResponses do not exist in {revision}"
     return _repeated(params, task_ids)
 
 

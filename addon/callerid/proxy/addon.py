@@ -31,7 +31,7 @@ from callerid.proxy import bodies, engine, faults, harden, limits, observe, repl
 from callerid.proxy.calls import Call, Memory
 from callerid.proxy.connections import ConnectionHooks
 from callerid.proxy.door import guarded
-from callerid.proxy.elsewhere import await_elsewhere
+from callerid.proxy.elsewhere import reserve
 from callerid.proxy.rooms import Rooms
 from callerid.proxy.runtime import Runtime, new_id, require_rules
 from callerid.proxy.standing import expired, standing
@@ -169,6 +169,7 @@ class CalleridAddon(ConnectionHooks):
         )
         self.memory.begin(flow, call)
         if ruling.answer is None and ruling.caller is not None and ruling.server is not None:
+            reserve(call)
             self.runtime.in_flight.enter(flow, ruling.caller.principal.subject, ruling.messages)
         try:
             await self.runtime.record(ruling.records)
@@ -178,7 +179,6 @@ class CalleridAddon(ConnectionHooks):
         if ruling.answer is not None:
             await reply.deliver(flow, call, reply.to_response(ruling.answer))
             return
-        await_elsewhere(call, self.runtime)
         translate.let_go(flow, call, ruling)
         if call.observed:
             observe.remember(flow, facts)
@@ -295,7 +295,7 @@ class CalleridAddon(ConnectionHooks):
         """
         now, rooms = datetime.now(UTC), self.runtime.rooms
         try:
-            stamp: tuple[int, int] | None = (id(rooms), self.runtime.registry.generation())
+            stamp: tuple[int, int] | None = (self.runtime.turn, self.runtime.registry.generation())
         except StoreError:
             stamp = None
         patience = self.runtime.limits.stream_idle_seconds

@@ -33,7 +33,17 @@ from callerid.model import (
     Verdict,
 )
 from callerid.proxy.calls import Call
-from callerid.proxy.conversations import Asked, Settled, Waiting, key_of, settle
+from callerid.proxy.conversations import (
+    Asked,
+    Posed,
+    Settled,
+    Waiting,
+    kept,
+    key_of,
+    mark_of,
+    settle,
+    slim_ask,
+)
 from callerid.proxy.deciding import scope_of
 from callerid.proxy.destination import split_authority
 from callerid.proxy.handles import Owner, Sort, endpoint_handle, handle, state_handle
@@ -157,10 +167,7 @@ class _Watch:
     def _clashes(self, ask: Ask) -> bool:
         """Whether another question waits under this id: its answer would be taken for the answer to this."""
         pending = self._pending(ask)
-        return pending is not None and (pending.ask.method, pending.ask.arguments) != (
-            ask.method,
-            ask.arguments,
-        )
+        return pending is not None and pending.mark != mark_of(ask)
 
     def _is_again(self, ask: Ask, refused: Reason | None) -> bool:
         """Whether it is a question that waits already, told once more when its stream was resumed."""
@@ -237,10 +244,11 @@ class _Watch:
         if conversation is None or (ask.method == MALFORMED and ask.key == ""):
             return
         if ask.place is Place.REQUEST:
-            conversation.ask(Asked(ask, waiting, refused))
+            conversation.ask(Asked(slim_ask(ask), mark_of(ask), waiting, refused, now_us()))
         elif refused is None:
             if request is not None:
-                conversation.expect(ask, *scope_of(request))
+                event_id = waiting.record.event_id if waiting is not None else None
+                conversation.expect(Posed(slim_ask(ask), event_id), *scope_of(request))
             if waiting is not None:  # its answer comes in a call of its own, or never
                 self._call.handed.append(waiting)
 
@@ -251,7 +259,7 @@ class _Watch:
         call, rpc_id = self._call, signal.rpc_id
         waiting = call.conversation.waiting.get(rpc_id) if call.conversation is not None else None
         message = next((m for _, m, known in call.requests() if key_of(known) == key_of(rpc_id)), None)
-        made = self._claim(signal, message or (waiting.message if waiting is not None else None))
+        made = self._claim(signal, message, waiting)
         if message is not None:
             call.settled[key_of(rpc_id)] = Settled(signal.outcome, signal.rpc_code, made)
         elif waiting is not None and call.conversation is not None:
@@ -259,14 +267,24 @@ class _Watch:
             how = Settled(signal.outcome, signal.rpc_code, made)
             settle(waiting, how, now_us(), self._runtime.outcome)
 
-    def _claim(self, signal: Signal, message: Message | None) -> str | None:
+    def _claim(self, signal: Signal, message: Message | None, waiting: Waiting | None) -> str | None:
+        """Whose the task or the state is that an answer made. The digest of the one that was made last."""
         caller, server = self._known()
+        if message is not None:
+            size = next(
+                r.request_bytes
+                for r, m in zip(self._call.records, self._call.messages, strict=True)
+                if m is message
+            )
+            message = kept(message, size)
+        elif waiting is not None:
+            message = waiting.message
         if message is None:
             return None
         made, subject = None, caller.principal.subject
         if signal.request_state is not None:
             made = state_handle(subject, message, signal.request_state)
-            self._runtime.rooms.handles.claim(server.id, made, Owner(subject, message))
+            self._runtime.rooms.handles.claim(server.id, made, Owner(subject))
         if signal.task_id is not None:
             made = handle(Sort.TASK, signal.task_id)
             self._runtime.rooms.handles.claim(server.id, made, Owner(subject, message))
@@ -297,10 +315,7 @@ class _Watch:
             subject = caller.principal.subject
             session = endpoint_handle(subject, path)
             rooms.handles.claim(server.id, session, Owner(subject))
-            owner = rooms.handles.owner(server.id, session)
-            if owner is None or owner.subject != subject:
-                logger.error("callerid: server %s announced another caller's message URL; dropped", server.id)
-                return None
+            rooms.handles.claim(server.id, handle(Sort.SESSION, path), Owner(subject))
             conversation = rooms.conversations.of(server.id, session, subject)
             conversation.stream = self._flow
             self._call.session, self._call.conversation, self._call.legacy = session, conversation, True

@@ -166,7 +166,8 @@ class Stream(PatientExchange):
             return Way.HOLD
         if not self._looked_at:
             self._looked_at, self._room = True, limits.upload
-            way = settings.judge.upload(self.flow, bytes(self.request_body_buf))
+            framed = is_framed(self.flow.request)
+            way = settings.judge.upload(self.flow, bytes(self.request_body_buf)) if framed else Way.HOLD
             declared = _declared(self.flow.request, None)
             if way is not Way.HOLD or max(declared, held) <= limits.upload:
                 return way
@@ -258,6 +259,15 @@ class Stream(PatientExchange):
         self.client_state = self.server_state = self.state_errored
         self.flow.live = False
         return True
+
+
+def is_framed(request: http.Request) -> bool:
+    """Whether its head says where the body ends. Over HTTP/2 it need not, and then mitmproxy would pass the
+    body on over HTTP/1 as if it were the next request.
+    """
+    if "content-length" in request.headers:
+        return True
+    return not request.is_http2 and "chunked" in request.headers.get("transfer-encoding", "").lower()
 
 
 def _declared(request: http.Request, response: http.Response | None) -> int:

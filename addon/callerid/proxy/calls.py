@@ -14,7 +14,7 @@ from callerid.credentials.inject import Injection
 from callerid.identity.authority import Presented
 from callerid.mcp.pipeline import AnswerPipeline
 from callerid.model import Caller, DecisionRecord, Message, MessageType, Outcome, RpcId
-from callerid.proxy.conversations import Conversation, Key, Settled, Waiting
+from callerid.proxy.conversations import Asked, Conversation, Key, Settled, Waiting
 
 
 @dataclass(slots=True, weakref_slot=True)
@@ -42,7 +42,7 @@ class Call:
     it that are the client's then. ``legacy``: the event
     stream of 2024-11-05, on which the answers to other exchanges come. ``events``: ids were seen on its
     stream, so it can be resumed and its answers may come later. ``opened``: the session that its answer
-    opened. ``awaits``: requests whose answers come on another stream.
+    opened. ``awaits``: requests whose answers come on another stream; ``answers``: questions that it answers.
     """
 
     records: tuple[DecisionRecord, ...]
@@ -69,6 +69,7 @@ class Call:
     detail: str | None = None
     due: list[DecisionRecord] = field(default_factory=list)
     handed: list[Waiting] = field(default_factory=list)
+    answers: list[tuple[Asked, Outcome]] = field(default_factory=list)
     settled: dict[Key, Settled] = field(default_factory=dict)
     awaits: dict[Key, Waiting] = field(default_factory=dict)
 

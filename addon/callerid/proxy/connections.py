@@ -136,7 +136,6 @@ class ConnectionHooks(EarlyRefusals):
 
     def _refuse_place(self, data: server_hooks.ServerConnectionHookData, why: str) -> None:
         """Remembered for the exchange that asked for it, which hears of it by its error."""
-        logger.warning("callerid: not dialled: %s", why)
         data.server.error = f"callerid: {why}"
         if data.server.address is not None:
             host, port = data.server.address[:2]

@@ -14,6 +14,7 @@ from typing import Any
 from callerid.config import Server
 from callerid.mcp.answers import DENIED_CODE
 from callerid.mcp.asks import answered_as
+from callerid.mcp.methods import METHODS
 from callerid.model import (
     EMPTY,
     NO_REFS,
@@ -88,7 +89,7 @@ def _foreign(message: Message, place: Place) -> Finding | None:
     if message.type is MessageType.REQUEST and conversation.live() is not None:
         if message.rpc_id in conversation.waiting:
             return place.refuse(message, Reason.MALFORMED_MESSAGE, "its id is in use in this session")
-        if conversation.full():
+        if len(conversation.waiting) >= place.rooms.limits.in_flight:
             return place.refuse(message, Reason.TOO_MANY_IN_FLIGHT, "too many calls wait in this session")
     subject = place.caller.principal.subject
     for task_id in refs.task_ids:
@@ -131,6 +132,9 @@ def _of_task(message: Message, place: Place) -> Finding:
     named = place.rules(Kind.METHOD, message.method, None, message.arguments)
     if named.reason in _GUARDED and _names_tools(place, named.rule):
         return Finding(message, named)
+    known = METHODS[message.method].revisions
+    if message.protocol is not None and message.protocol not in known and named.verdict is not Verdict.ALLOW:
+        return Finding(message, named)  # an unknown method there, which needs a rule of its own
     decision, origin = _origin(place, message.refs.task_ids[0])
     return Finding(message, decision, tool=origin.name if origin is not None else None)
 
@@ -138,17 +142,9 @@ def _of_task(message: Message, place: Place) -> Finding:
 def _origin(place: Place, task_id: str) -> tuple[Decision, Message | None]:
     owner = _owner_of(place, task_id)
     origin = owner.message if owner is not None else None
-    if owner is None or origin is None:
+    if origin is None:
         return _no(place), None
-    if not owner.recalled:
-        return place.rules(origin.kind, origin.method, origin.name, origin.arguments), origin
-    engine = place.rooms.rules.engine
-    seen = origin.name is not None and engine.visible(
-        caller=place.caller, server=place.server, kind=origin.kind, name=origin.name, now=place.now
-    )
-    if not seen:
-        return _no(place), origin
-    return Decision(verdict=Verdict.ALLOW, reason=Reason.GRANTED, policy=place.rooms.rules.hash), origin
+    return place.rules(origin.kind, origin.method, origin.name, origin.arguments), origin
 
 
 def _no(place: Place) -> Decision:
@@ -164,7 +160,8 @@ def _names_tools(place: Place, rule_id: str | None) -> bool:
 def _part(message: Message, key: str, value: Any, place: Place) -> Finding:
     """An answer inside of a repeated call (2026-07-28): the question that it answers, with the answer."""
     scope = scope_of(message)
-    ask = place.conversation.inputs.get((*scope, key))
+    posed = place.conversation.inputs.get((*scope, key))
+    ask = posed.ask if posed is not None else None
     # The question that is known under this key may be that of another call: the shape counts as well.
     known = (ask.method,) if ask is not None else ()
     methods = tuple(dict.fromkeys((*known, *answered_as(value))))
@@ -183,7 +180,7 @@ def _part(message: Message, key: str, value: Any, place: Place) -> Finding:
         if decision is None or decision.verdict is Verdict.ALLOW:
             asked = ask.arguments if ask is not None and ask.method == method else EMPTY
             decision = place.rules(Kind.METHOD, method, None, {**asked, "answer": value})
-    return Finding(said, decision or _no(place))
+    return Finding(said, decision or _no(place), caused_by=posed.event_id if posed is not None else None)
 
 
 def scope_of(message: Message) -> tuple[str, ...]:

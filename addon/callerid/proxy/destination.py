@@ -89,6 +89,11 @@ def _split_authority(authority: str, scheme: str) -> tuple[str, int] | None:
     return normal_host(host), int(port) if port else DEFAULT_PORTS.get(scheme, 0)
 
 
+def _folded(path: str) -> str:
+    """A path as the most lenient router reads it: without case, without slashes at its end."""
+    return path.rstrip("/").casefold()
+
+
 def _under(path: str, base: str) -> bool:
     root = base.rstrip("/")
     return path == root or path.startswith(root + "/") or (not root and path.startswith("/"))
@@ -122,15 +127,16 @@ class ServerTable:
 
         Bounded: the oldest is forgotten. It is the path without its query that is governed.
         """
-        key = (normal_host(server.host), server.port, path)
+        key = (normal_host(server.host), server.port, _folded(path))
         self._endpoints.pop(key, None)
         self._endpoints[key] = server
         while len(self._endpoints) > 10_000:
             del self._endpoints[next(iter(self._endpoints))]
 
     def is_endpoint(self, server: Server, path: str) -> bool:
-        """True if a stream of ``server`` announced this message path."""
-        return (normal_host(server.host), server.port, path) in self._endpoints
+        """True if a stream of ``server`` announced this message path, in whatever spelling."""
+        announced = self._endpoints.get((normal_host(server.host), server.port, _folded(path)))
+        return announced is not None and announced.id == server.id
 
     def carry(self, older: ServerTable) -> None:
         """Take over the announced paths of servers that are still listed after a reload."""
@@ -184,7 +190,7 @@ class ServerTable:
         for server in listed:
             if _under(path, server.path):
                 return server
-        return self._endpoints.get((host, port, path))
+        return self._endpoints.get((host, port, _folded(path)))
 
     def _near_miss(self, listed: list[Server], path: str, name: str) -> Unlisted | Astray:
         for server in listed:

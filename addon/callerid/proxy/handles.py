@@ -15,7 +15,10 @@ from enum import StrEnum
 from callerid.model import Message
 
 LIMIT = 100_000
-"""Handles remembered at once, and events as many; the one that was used longest ago is forgotten first."""
+"""Handles remembered at once; the one used longest ago is forgotten first, and then asked of the audit."""
+
+EVENTS, SUBJECTS = 10_000, 1_000
+"""Event ids remembered of one principal, and principals of whom any are."""
 
 
 class Sort(StrEnum):
@@ -41,20 +44,20 @@ def state_handle(subject: str, message: Message, text: str) -> str:
 
 
 def endpoint_handle(subject: str, path: str) -> str:
-    """The digest of a 2024-11-05 message URL. One without a query may be the same for everybody."""
-    return handle(Sort.SESSION, path if "?" in path else f"{subject}\0{path}")
+    """The digest of a 2024-11-05 message URL as announced to this principal: one may be the same for all."""
+    return handle(Sort.SESSION, f"{subject}\0{path}")
 
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """Whose handle it is, and the message in whose answer the server made it.
+    """Whose handle it is, and for a task the message in whose answer the server made it.
 
-    ``recalled``: read back from the audit, which holds no arguments that could be judged again.
+    That message may have lost its arguments, with the process or for their size: rules that ask for them
+    are in doubt then.
     """
 
     subject: str
     message: Message | None = None
-    recalled: bool = False
 
 
 type Recall = Callable[[str, str], Owner | None]
@@ -68,7 +71,7 @@ class Handles:
         self._recall = recall
         self._limit = limit
         self._owners: OrderedDict[tuple[str, str], Owner] = OrderedDict()
-        self._events: OrderedDict[tuple[str, str, str, bytes], None] = OrderedDict()
+        self._events: OrderedDict[str, OrderedDict[tuple[str, str, bytes], None]] = OrderedDict()
 
     def owner(self, server: str, known_as: str) -> Owner | None:
         """Who owns the handle at this server, None if nobody is known to."""
@@ -83,20 +86,28 @@ class Handles:
         return found
 
     def claim(self, server: str, known_as: str, owner: Owner) -> None:
-        """The handle is ``owner``'s from now on, unless it is somebody's already."""
-        self._owners.setdefault((server, known_as), owner)
+        """The server gave the handle to ``owner``: it is theirs from now on.
+
+        A server that names a new thing like an old one has forgotten the old one.
+        """
+        self._owners[server, known_as] = owner
+        self._owners.move_to_end((server, known_as))
         while len(self._owners) > self._limit:
             self._owners.popitem(last=False)
 
     def saw_event(self, server: str, session: str, subject: str, event: str) -> None:
         """This event id was sent to ``subject`` in this session."""
-        self._events[server, session, subject, _short(event)] = None
-        while len(self._events) > self._limit:
+        own = self._events.setdefault(subject, OrderedDict())
+        self._events.move_to_end(subject)
+        own[server, session, _short(event)] = None
+        while len(own) > EVENTS:
+            own.popitem(last=False)
+        while len(self._events) > SUBJECTS:
             self._events.popitem(last=False)
 
     def was_sent(self, server: str, session: str, subject: str, event: str) -> bool:
         """Whether it was. Ids of servers that count from 1 collide: hence per session and subject."""
-        return (server, session, subject, _short(event)) in self._events
+        return (server, session, _short(event)) in self._events.get(subject, ())
 
 
 def _short(text: str) -> bytes:

@@ -8,7 +8,7 @@ from callerid.config import Server
 from callerid.mcp.methods import MODERN
 from callerid.model import Caller, Reason
 from callerid.proxy.facts import Facts
-from callerid.proxy.handles import endpoint_handle
+from callerid.proxy.handles import Sort, endpoint_handle, handle
 from callerid.proxy.rooms import Rooms
 
 
@@ -26,20 +26,36 @@ def session_of(facts: Facts, caller: Caller, server: Server, rooms: Rooms, proto
     A message URL of 2024-11-05 is a session whatever else is said. 2026-07-28 has none: the header means
     nothing there, and does not go on.
     """
-    bare, query = facts.path.partition("?")[::2]
-    if rooms.servers.is_endpoint(server, bare) and (query or bare != server.path):
+    if _is_message_url(facts, server, rooms):
         return endpoint_handle(caller.principal.subject, facts.path)
     stated = None if protocol in MODERN else facts.session()
     return stated or ""
 
 
+def _is_message_url(facts: Facts, server: Server, rooms: Rooms) -> bool:
+    """Whether this POST is to a message URL of 2024-11-05, announced to anybody.
+
+    Servers that find the path in another spelling would find the session too, so every spelling counts.
+    Where the server's own address takes messages as well, the whole URL has to be one that was announced.
+    """
+    bare, query = facts.path.partition("?")[::2]
+    if facts.http_method != "POST" or not rooms.servers.is_endpoint(server, bare):
+        return False
+    if bare != server.path:
+        return True
+    return bool(query) and rooms.handles.owner(server.id, handle(Sort.SESSION, facts.path)) is not None
+
+
 def not_yours(facts: Facts, caller: Caller, server: Server, rooms: Rooms, session: str) -> NotYours | None:
     """What a verified caller's request uses that is not its own; None if there is nothing."""
     subject = caller.principal.subject
-    for known_as in {session, session and facts.session()}:
+    for known_as in (session, session and facts.session()):
         if not known_as:
             continue
         owner = rooms.handles.owner(server.id, known_as)
+        if owner is None and known_as == endpoint_handle(subject, facts.path):
+            owner = rooms.handles.owner(server.id, handle(Sort.SESSION, facts.path))
+            owner = owner if owner is not None and owner.subject != subject else None
         if owner is None:
             return NotYours(Reason.SESSION_UNKNOWN, "nobody is known to own this session")
         if owner.subject != subject:

@@ -14,13 +14,14 @@ from mitmproxy import ctx, http
 from callerid.errors import StoreError
 from callerid.mcp import answers
 from callerid.mcp.lists import FILTERED_METHODS
+from callerid.mcp.methods import MODERN
 from callerid.mcp.pipeline import AnswerPipeline
 from callerid.mcp.sse import EventTooLarge
-from callerid.model import MessageType, Outcome, OutcomeRecord, Verdict
+from callerid.model import DecisionRecord, MessageType, Outcome, OutcomeRecord, Verdict
 from callerid.proxy.answering import pipeline_for
 from callerid.proxy.calls import Call
 from callerid.proxy.conversations import Settled, key_of, settle
-from callerid.proxy.elsewhere import comes_later
+from callerid.proxy.elsewhere import answered, comes_later, release
 from callerid.proxy.exchange import HELD, say
 from callerid.proxy.handles import Owner, Sort, handle
 from callerid.proxy.runtime import Runtime, now_us
@@ -55,7 +56,8 @@ def open_answer(flow: http.HTTPFlow, call: Call, runtime: Runtime) -> None:
         logger.error("callerid: server %s refuses its shared credential", call.server and call.server.id)
         abort(flow)
         return
-    if response.status_code < 400 and not call.session:
+    modern = any(message.protocol in MODERN for message in call.messages)
+    if response.status_code < 400 and not call.session and not modern:
         _own(call, heads.get(b"mcp-session-id", ()), runtime)
     _clean_headers(response, call, runtime)
     call.pipeline = pipeline_for(flow, call, runtime)
@@ -73,10 +75,6 @@ def _own(call: Call, given: Iterable[bytes], runtime: Runtime) -> None:
     for raw in given:
         session = handle(Sort.SESSION, raw.decode("latin-1").strip())
         rooms.handles.claim(server, session, Owner(subject))
-        owner = rooms.handles.owner(server, session)
-        if owner is None or owner.subject != subject:
-            logger.error("callerid: server %s opened a session that is another caller's", server)
-            continue
         call.opened = session
         call.conversation = rooms.conversations.of(server, session, subject)
 
@@ -183,6 +181,13 @@ def _charset(content_type: bytes) -> bytes:
     return b" ".join(value.strip(b" \t\"'") for value in named)
 
 
+def forget_due(call: Call, due: Iterable[DecisionRecord]) -> None:
+    """Questions without their rows were not shown: asked again, they are new. Nothing of it was given out."""
+    call.settled.clear()
+    if call.conversation is not None:
+        call.conversation.unask(frozenset(record.event_id for record in due))
+
+
 async def _make_durable(call: Call, runtime: Runtime) -> bool:
     due, call.due = tuple(call.due), []
     handed, call.handed = call.handed, []
@@ -190,6 +195,7 @@ async def _make_durable(call: Call, runtime: Runtime) -> bool:
         await runtime.record(due)
     except StoreError as error:
         logger.error("callerid: a server's question was refused without its row: %s", error)
+        forget_due(call, due)
         return False
     for waiting in handed:
         settle(waiting, Settled(Outcome.INPUT_REQUIRED, None), now_us(), runtime.outcome)
@@ -257,7 +263,8 @@ async def deliver(flow: http.HTTPFlow, call: Call, response: http.Response) -> N
         flow.response = fitting(flow, response)
         return
     messages = _messages_of(response.raw_content or b"")
-    waited = call.conversation.waiting if call.conversation is not None else {}
+    own = {rpc_id for _, rpc_id in call.awaits}
+    waited = (call.conversation.waiting.keys() if call.conversation is not None else set()) - own
     # What cannot be told under an id of its own is told on the POST: nobody waits for it on the stream.
     apart = bool(messages) and not any(message["id"] in waited for message in messages)
     if apart and await say(stream, b"".join(map(AnswerPipeline.say, messages))):
@@ -319,6 +326,9 @@ def finish(
         return
     call.finished = True
     time_us = now_us()
+    if ended is Outcome.NOT_SENT:
+        release(call)
+    answered(call, time_us, runtime.outcome)
     response = flow.response
     if status is None and response is not None and ended is not Outcome.NOT_SENT:
         status = response.status_code
@@ -327,10 +337,7 @@ def finish(
             continue
         rpc_id = message.rpc_id if message.type is MessageType.REQUEST else None
         settled = call.settled.get(key_of(rpc_id)) if rpc_id is not None else None
-        if settled is not None:
-            outcome = call.refusal or settled.outcome
-        else:
-            outcome = call.refusal or ended or _from_status(status, message.type)
+        outcome = settled.outcome if settled else call.refusal or ended or _from_status(status, message.type)
         runtime.outcome(
             OutcomeRecord(
                 event_id=record.event_id,

@@ -73,6 +73,7 @@ class Runtime:
         self.writer: AuditWriter
         self.owners: Owners
         self._environ: Mapping[str, str] = dict(os.environ)
+        self.turn = 0
         self._fingerprint: tuple[Any, ...] = ()
         self._client_cas: tuple[ClientCA, ...] = ()
         self._looked: tuple[Any, ...] = ()
@@ -140,7 +141,7 @@ class Runtime:
             return None
         kind = Kind.TOOL if owned.method == "tools/call" else Kind.METHOD
         made_by = Message(type=MessageType.REQUEST, method=owned.method, kind=kind, name=owned.tool)
-        return Owner(owned.principal, made_by, recalled=True)
+        return Owner(owned.principal, made_by)
 
     def _scrub(self, text: str) -> str:
         return self.rooms.store.scrubber.scrub_text(text)[0]
@@ -291,7 +292,9 @@ class Runtime:
                 "reload_failed", now_us(), {"policy": self.rooms.rules.hash, "error": str(error)[:4000]}
             )
             return
+        rooms.servers.carry(self.rooms.servers)  # what was announced while the keys were fetched
         before, self.rooms = self.rooms.rules.hash, rooms
+        self.turn += 1
         logger.warning("callerid: rules reloaded, policy %s", rules.hash)
         self.writer.event("reload", now_us(), {"policy": rules.hash, "before": before})
 
@@ -334,6 +337,8 @@ class Runtime:
         if hasattr(self, "registry"):
             self.registry.flush_touches()
             self.registry.close()
+        if hasattr(self, "owners"):
+            self.owners.close()
 
 
 def require_rules(folder: Path) -> Path:

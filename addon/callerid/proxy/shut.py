@@ -102,6 +102,7 @@ def rows(addon: Any, flow: http.HTTPFlow, error: BaseException) -> None:
     call = addon.memory.call(flow)
     if call is not None:
         call.refusal, call.detail = Outcome.RESPONSE_REFUSED, f"internal error: {type(error).__name__}"
+        reply.forget_due(call, call.due)
     reply.abort(flow)
 
 

@@ -69,7 +69,7 @@ def _governed(facts: Facts, rooms: Rooms, new_id: Callable[[], str], place: Gove
         return rows.refuse(found, place.reason, place.detail)
     server = place.server
     rows.server_entry = server
-    if "jsonrpc" in unquote(facts.path.partition("?")[2]).lower():
+    if _is_message_in_query(facts.path):
         return rows.refuse(
             found, Reason.PATH_NOT_CANONICAL, "a message in the query travels where nobody judges it"
         )
@@ -86,6 +86,12 @@ def _governed(facts: Facts, rooms: Rooms, new_id: Callable[[], str], place: Gove
     conversation = rooms.conversations.of(server.id, session, caller.principal.subject)
     said = Place(rooms=rooms, caller=caller, server=server, conversation=conversation, now=rows.now)
     return replace(_own(facts, rows, found, said), conversation=conversation, session=session)
+
+
+def _is_message_in_query(path: str) -> bool:
+    """Whether a JSON-RPC message stands in the query, as JSON-RPC over GET has it."""
+    members = (unquote(pair.partition("=")[0]).lower() for pair in path.partition("?")[2].split("&"))
+    return not {"jsonrpc", "method"}.isdisjoint(members) and "jsonrpc" in unquote(path).lower()
 
 
 def _own(facts: Facts, rows: Rows, found: Exchange | Malformed, place: Place) -> Ruling:
@@ -113,7 +119,10 @@ def _own(facts: Facts, rows: Rows, found: Exchange | Malformed, place: Place) ->
 
 def _responses(facts: Facts, rows: Rows, found: Exchange, findings: list[Finding], place: Place) -> Ruling:
     """A client's answers: those that may go, and an error of ours in the place of those that may not."""
-    envelope = strictjson.loads(found.body)
+    limits = place.rooms.limits
+    envelope = strictjson.loads(
+        found.body, max_bytes=limits.body, max_depth=limits.depth, max_digits=limits.digits
+    )
     members = envelope if found.batch else [envelope]
     kept = [
         finding.substitute or members[finding.index or 0]

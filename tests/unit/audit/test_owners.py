@@ -48,7 +48,7 @@ def test_the_caller_who_was_given_the_handle_owns_it(path: Path, owners: Owners)
     assert (found.principal, found.issuer, found.tool) == (BOB, "corp-idp", "read_file")
 
 
-def test_the_first_to_whom_it_was_given_keeps_it(path: Path, owners: Owners) -> None:
+def test_the_last_to_whom_it_was_given_owns_it(path: Path, owners: Owners) -> None:
     plant(
         path,
         decision(1),
@@ -58,7 +58,7 @@ def test_the_first_to_whom_it_was_given_keeps_it(path: Path, owners: Owners) -> 
     )
     found = owners.find("files", "h")
     assert found is not None
-    assert found.event_id == event_id(1)
+    assert found.event_id == event_id(2)
 
 
 @pytest.mark.parametrize(

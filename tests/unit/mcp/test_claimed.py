@@ -18,7 +18,7 @@ CALL = b'{"jsonrpc":"2.0","id":3,"method":"tools/call","params":{"name":"read_fi
     ("headers", "body"),
     [
         ([], CALL),
-        ([("content-encoding", "gzip")], gzip.compress(CALL)),
+        ([("content-encoding", "gzip")], gzip.compress(CALL, mtime=0)),
         ([], b"\xef\xbb\xbf" + CALL),
         ([], CALL.decode().encode("utf-16")),
         ([], CALL + b" trailing"),

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from callerid.mcp.classify import classify
-from callerid.mcp.methods import METHODS, REVISIONS
+from callerid.mcp.methods import LEGACY, METHODS, REVISIONS
 from callerid.mcp.refs import MAX_INPUT_RESPONSES, MAX_REFS, MAX_REQUEST_STATE, MAX_TASK_ID, refs_of
 from callerid.model import NO_REFS, Exchange, Malformed, Reason, Refs
 
@@ -30,7 +30,7 @@ FOUND = [
         "tools/call", {"requestState": None, "inputResponses": None}, MODERN, NO_REFS, id="null is absent"
     ),
     pytest.param("tools/call", {"inputResponses": {}}, MODERN, NO_REFS, id="no answers"),
-    pytest.param("tools/call", {"requestState": 7}, "2025-11-25", NO_REFS, id="servers of 2025 ignore it"),
+    pytest.param("tools/call", {"requestState": None}, "2025-11-25", NO_REFS, id="none, in 2025"),
     pytest.param("tools/list", {"requestState": "s"}, MODERN, NO_REFS, id="a method that is not repeated"),
     pytest.param("tasks/get", {"taskId": "t"}, "2025-11-25", Refs(task_ids=("t",)), id="a poll of 2025"),
     pytest.param("tasks/get", {"taskId": "t"}, MODERN, Refs(task_ids=("t",)), id="a poll of 2026"),
@@ -44,7 +44,13 @@ FOUND = [
         Refs(task_ids=("t",), request_state="s", input_responses=ANSWERS),
         id="answers to a task",
     ),
-    pytest.param("tasks/result", {"taskId": 7}, MODERN, NO_REFS, id="a method that 2026 does not define"),
+    pytest.param(
+        "tasks/result",
+        {"taskId": "t"},
+        MODERN,
+        Refs(task_ids=("t",)),
+        id="a method that 2026 does not define",
+    ),
     pytest.param("acme/run", {"taskId": 7}, None, NO_REFS, id="a vendor's method"),
     pytest.param(
         "subscriptions/listen", {"notifications": {"toolsListChanged": True}}, MODERN, NO_REFS, id="changes"
@@ -127,15 +133,20 @@ def test_malformed_references_are_told(method: str, params: dict[str, Any]) -> N
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("revision", [None, *sorted(REVISIONS)])
-def test_only_a_revision_that_defines_the_method_gives_it_references(
-    method: str, revision: str | None
+@pytest.mark.parametrize("revision", sorted(REVISIONS))
+def test_a_handle_counts_whatever_revision_is_named(method: str, revision: str) -> None:
+    """The server may be one that does not look at the header."""
+    params = {"taskId": "t", "requestId": 1, "taskIds": ["t"]}
+    assert refs_of(method, params, revision) == refs_of(method, params, None)
+
+
+@pytest.mark.parametrize("params", [{"requestState": "s"}, {"inputResponses": {"a": {}}}])
+@pytest.mark.parametrize("method", ["tools/call", "prompts/get", "resources/read"])
+@pytest.mark.parametrize("revision", LEGACY)
+def test_what_goes_on_a_call_is_refused_where_it_does_not_exist(
+    method: str, params: dict[str, Any], revision: str
 ) -> None:
-    params = {"taskId": "t", "requestState": "s", "requestId": 1, "taskIds": ["t"]}
-    refs = refs_of(method, params, revision)
-    assert isinstance(refs, Refs)
-    if revision is not None and revision not in METHODS[method].revisions:
-        assert refs == NO_REFS
+    assert refs_of(method, params, revision) == f"requestState and inputResponses do not exist in {revision}"
 
 
 def post(message: dict[str, Any], *headers: tuple[str, str]) -> Exchange | Malformed:

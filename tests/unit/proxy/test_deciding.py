@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -22,16 +23,17 @@ from callerid.model import (
     Refs,
     Verdict,
 )
-from callerid.proxy.conversations import Asked, Conversation, Waiting
+from callerid.proxy.conversations import Asked, Conversation, Waiting, mark_of
 from callerid.proxy.deciding import Place, decide, still
 from callerid.proxy.handles import Handles, Owner, Sort, handle, state_handle
+from callerid.proxy.limits import DEFAULTS
 from callerid.proxy.rooms import Rooms
 from callerid.proxy.rows import Finding
 from tests.unit.policy.house import NOW, load, rules
 
 RULES = rules("""\
 - {id: reads, effect: allow, who: ["group:engineering"], servers: [files],
-   tools: [read_file, "resource:file:///srv/*"]}
+   tools: [read_file, list_things, "resource:file:///srv/*"]}
 - {id: asks, effect: allow, who: ["group:engineering"], servers: [files],
    tools: ["method:elicitation/create", "method:roots/list"]}
 - {id: no-passwords, effect: deny, servers: [files], tools: ["method:elicitation/create"],
@@ -58,7 +60,7 @@ def place(rule_set: Any, subject: str = ALICE, conversation: Conversation | None
         assurance=Assurance.BEARER, assurance_name="bearer", credential_id="t",
         groups=frozenset({"engineering"}),
     )  # fmt: skip
-    rooms = cast(Rooms, SimpleNamespace(rules=rule_set, handles=Handles()))
+    rooms = cast(Rooms, SimpleNamespace(rules=rule_set, handles=Handles(), limits=DEFAULTS))
     server = next(server for server in rule_set.servers.servers if server.id == "files")
     return Place(
         rooms=rooms, caller=caller, server=server, conversation=conversation or Conversation(), now=NOW
@@ -111,12 +113,25 @@ def test_a_task_of_another_or_of_nobody_is_not_yours(rooms_rules: Any, owner: Ow
     assert said(decide(task("tasks/get"), here)) == [(DENY, Reason.TASK_NOT_YOURS, None)]
 
 
-@pytest.mark.parametrize(("name", "reason"), [("read_file", Reason.GRANTED), ("drop", Reason.NO_GRANT)])
-def test_a_recalled_task_is_decided_by_its_tools_name(rooms_rules: Any, name: str, reason: Reason) -> None:
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [("list_things", Reason.GRANTED), ("drop", Reason.NO_GRANT), ("read_file", Reason.REQUIREMENT_FAILED)],
+    ids=["granted by its name", "not granted", "a rule asks for an argument that nobody has any more"],
+)
+def test_a_recalled_task_is_decided_without_its_arguments(
+    rooms_rules: Any, name: str, reason: Reason
+) -> None:
     here = place(rooms_rules)
     made_by = Message(type=MessageType.REQUEST, method="tools/call", kind=Kind.TOOL, name=name)
-    here.rooms.handles.claim("files", handle(Sort.TASK, "t-1"), Owner(ALICE, made_by, recalled=True))
+    here.rooms.handles.claim("files", handle(Sort.TASK, "t-1"), Owner(ALICE, made_by))
     assert decide(task("tasks/get"), here)[0].decision.reason is reason
+
+
+def test_a_task_method_of_another_revision_needs_its_own_rule_as_well(rooms_rules: Any) -> None:
+    here = place(rooms_rules)
+    here.rooms.handles.claim("files", handle(Sort.TASK, "t-1"), Owner(ALICE, READ))
+    early = replace(task("tasks/result"), protocol="2025-06-18")
+    assert said(decide(early, here)) == [(DENY, Reason.NO_GRANT, None)]
 
 
 # -- request states --------------------------------------------------------------------------------
@@ -203,7 +218,7 @@ def asked(method: str = "elicitation/create", refused: Reason | None = None) -> 
     )  # fmt: skip
     conversation = Conversation()
     ask = Ask(method=method, arguments={"mode": "form"}, key=7, place=Asking.REQUEST)
-    conversation.ask(Asked(ask, Waiting(record), refused))
+    conversation.ask(Asked(ask, mark_of(ask), Waiting(record), refused, 0))
     return conversation
 
 

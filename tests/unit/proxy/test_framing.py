@@ -11,9 +11,10 @@ from h11._readers import ChunkedReader
 from h11._receivebuffer import ReceiveBuffer
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mitmproxy import http
 
 from callerid.identity import tokens
-from callerid.proxy.bodies import TokenScan
+from callerid.proxy.bodies import TokenScan, is_framed
 from callerid.proxy.framing import (
     MAX_FOLDED,
     MAX_HELLO,
@@ -124,6 +125,27 @@ def test_a_body_without_a_token_goes_on_whole(raw: bytes, cuts: list[int]) -> No
     scan = TokenScan()
     gone = [scan.feed(part) for part in split(raw, cuts)]
     assert b"".join(part or b"" for part in gone) + scan.end() == raw
+
+
+@pytest.mark.parametrize(
+    ("sentence", "version", "headers", "framed"),
+    [
+        ("a length", "HTTP/1.1", {"content-length": "5"}, True),
+        ("chunks", "HTTP/1.1", {"transfer-encoding": "chunked"}, True),
+        ("a length over HTTP/2", "HTTP/2.0", {"content-length": "5"}, True),
+        ("nothing over HTTP/2", "HTTP/2.0", {}, False),
+        ("a lie over HTTP/2", "HTTP/2.0", {"transfer-encoding": "chunked"}, False),
+        ("nothing at all", "HTTP/1.1", {}, False),
+    ],
+)
+def test_only_a_body_whose_end_is_told_may_pass_on(
+    sentence: str, version: str, headers: dict[str, str], framed: bool
+) -> None:
+    request = http.Request.make("POST", "https://a.example/up", b"", headers)
+    request.headers.pop("content-length", None)
+    request.headers.update(headers)
+    request.http_version = version
+    assert is_framed(request) is framed, sentence
 
 
 HELLO = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc" + b"a" * 508
