@@ -345,6 +345,19 @@ def test_no_other_evidence_opens_the_stream_of_another(scene: Scene, how: str) -
     assert scene.rows()[-1]["reason"] in ("session_not_yours", "session_unknown")
 
 
+@pytest.mark.parametrize("spelling", ["/mcp/Messages", "/mcp/messages/", "/mcp/messages/x", "/mcp/messages."])
+def test_no_other_spelling_opens_the_stream_of_another(scene: Scene, spelling: str) -> None:
+    """Routers ignore case, slashes or what follows, and find the session in the query."""
+    alice, _, _ = announced(scene)
+    assert alice.path.startswith("/mcp/messages?")
+    bob = scene.agent("bob", OLD)
+    bob.path = alice.path.replace("/mcp/messages", spelling)
+    before = len(scene.seen)
+    assert bob.send(bob.call()).status == 404
+    assert len(scene.seen) == before
+    assert scene.rows()[-1]["reason"] == "session_unknown"
+
+
 def test_a_message_url_whose_session_is_in_its_path_is_ones_own_too(scene: Scene) -> None:
     path = f"/mcp/messages/{uuid.uuid4().hex}"
     alice, script, events = announced(scene, path=path)

@@ -56,6 +56,8 @@ def cases(draw: st.DrawFn) -> bytes:
         *draw(st.lists(st.sampled_from(FIELDS), max_size=7)),
     ]
     raw = b"".join(line + rng.choice(ends) for line in lines) + rng.choice(ends) + BODY
+    if rng.random() < 0.1:
+        raw = b"".join(rng.choice(ends) for _ in range(rng.randint(1, 6))) + raw
     return damaged(rng, raw, [*LINES, *FIELDS, *ends]) if rng.random() < 0.35 else raw
 
 
@@ -87,7 +89,7 @@ def check(data: bytes) -> None:
 
 def fields(data: bytes) -> Iterator[tuple[bytes, bytes]]:
     """The header lines as they stand in the bytes, nothing joined and nothing taken for granted."""
-    head = data.replace(b"\r\n", b"\n").partition(b"\n\n")[0]
+    head = data.replace(b"\r\n", b"\n").lstrip(b"\n").partition(b"\n\n")[0]
     for line in head.split(b"\n")[1:]:
         name, _, value = line.partition(b":")
         yield name, value.strip()
@@ -139,8 +141,3 @@ def _options() -> options.Options:
 
 
 _OPTIONS = options.Options()
-
-
-def is_open(data: bytes) -> str | None:
-    """Findings that stand: see the seeds of these names."""
-    return "line-end-first" if data.startswith((b"\n", b"\r\n")) else None

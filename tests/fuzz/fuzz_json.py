@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import re
 from typing import Any
 
 import pydantic_core
@@ -75,8 +74,3 @@ def _well_formed(value: Any, depth: int) -> None:
         value.encode()
     elif isinstance(value, int | float):
         assert abs(value) < 2**1024 - 2**970, "a reader of doubles finds Infinity here"
-
-
-def is_open(data: bytes) -> str | None:
-    """Findings that stand: see the seeds of these names."""
-    return "whole-number-beyond-doubles" if re.search(rb"[0-9]{309}", data) else None

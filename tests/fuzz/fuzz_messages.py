@@ -269,13 +269,3 @@ def check_modern(ours: Message, raw: bytes, headers: Headers) -> None:
         route = classify_inbound_request(decoded, headers=lower)
         if isinstance(route, InboundModernRoute):
             assert route.protocol_version == ours.protocol
-
-
-def is_open(data: bytes) -> str | None:
-    """Findings that stand: see the seeds of these names."""
-    odd = [
-        name.lower()
-        for name, _ in parted(data)[0]
-        if name.lower().startswith("mcp-param-") and not name.isprintable()
-    ]
-    return "param-header-twice-by-an-odd-name" if len(set(odd)) < len(odd) else None

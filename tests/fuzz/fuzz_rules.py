@@ -12,7 +12,6 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
-import yaml
 from hypothesis import strategies as st
 
 from callerid.errors import ConfigError
@@ -160,21 +159,3 @@ def check(data: bytes) -> None:
                     tool,
                     arguments,
                 )
-
-
-_PLAIN = re.compile(r"-?(?:0|[1-9][0-9]{0,17})(?:\.[0-9]{1,18})?\Z")
-
-
-def is_open(data: bytes) -> str | None:
-    """Findings that stand: see the seeds of these names."""
-    try:
-        rules = rulebook.say(data.decode("utf-8-sig")).get("rules", [])
-        listed = [
-            one for rule in rules for test in rule.get("args", {}).values() for one in test.get("in", [])
-        ]
-    except (rulebook.Trick, yaml.YAMLError, UnicodeError, AttributeError, TypeError, ValueError):
-        return None
-    odd = any(
-        not _PLAIN.match(one.text) for one in listed if isinstance(one, rulebook.Integer | rulebook.Float)
-    )
-    return "number-taken-for-text" if odd else None

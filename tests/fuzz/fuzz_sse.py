@@ -90,8 +90,3 @@ def bounded(stream: bytes) -> None:
     except EventTooLarge:
         pass
     assert stream.startswith(given)
-
-
-def is_open(stream: bytes) -> str | None:
-    """Findings that stand: see the seeds of these names."""
-    return "marks-in-a-row" if stream.startswith(BOM * 2) else None

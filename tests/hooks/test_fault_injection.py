@@ -25,7 +25,9 @@ OURS = str(Path(addon_module.__file__).parents[1])
 TOOL = 3
 BACKGROUND = frozenset({"_poll", "watch", "cut_streams", "_flush", "flush_touches", "_look", "_tell_health"})
 """What runs twice a second beside the requests."""
-ENGINE = tuple(f"/proxy/{name}.py" for name in ("master", "engine", "framing", "bodies"))
+ENGINE = ("/proxy/master.py",)
+MADE = ("/proxy/engine.py", "/proxy/framing.py", "/proxy/bodies.py")
+GUARDS = frozenset({"Exchange._handle_event", "_Bounded._handle_event", "_receive_hello"})
 START = sys.monitoring.events.PY_START
 
 
@@ -57,8 +59,10 @@ class Injector:
             return None
         if code.co_filename.endswith(ENGINE):
             return None  # mitmproxy's own places: it stops the connection there, outside of any hook
-        if code.co_qualname == "Exchange._handle_event":
-            return None  # the guard itself; what it guards is aimed at
+        if code.co_qualname in GUARDS:
+            return None  # the guards themselves; what they guard is aimed at
+        if code.co_filename.endswith(MADE) and code.co_name == "__init__":
+            return None  # mitmproxy makes them, before there is anything to guard or to let through
         place = f"{code.co_filename.removeprefix(OURS)}:{code.co_qualname}"
         self.starts[place] += 1
         if (place, self.starts[place]) == self.aim:

@@ -190,6 +190,11 @@ def test_nothing_of_a_refused_ask_is_in_a_body(document: Any) -> None:
             assert message in (json.loads(out) if isinstance(document, list) else [json.loads(out)])
 
 
+def plain(stream: bytes) -> bytes:
+    """A stream without the difference between one empty line and two."""
+    return stream.replace(b"\r\n", b"\n").replace(b"\n\n\n", b"\n\n").lstrip(b"\n")
+
+
 @settings(max_examples=150, deadline=None)
 @given(st.lists(DOCUMENTS, max_size=4), ENDS, CUTS)
 def test_nothing_of_a_refused_ask_is_in_a_stream_however_it_is_cut(
@@ -200,10 +205,8 @@ def test_nothing_of_a_refused_ask_is_in_a_stream_however_it_is_cut(
     out = b"".join(whole.pipeline.feed(stream))
     parts = b"".join(piece for chunk in cut(stream, cuts) for piece in pieces.pipeline.feed(chunk))
     assert MARK.encode() not in out
-    # A CRLF that is cut is given out as two ends of a line where an event was written anew.
-    assert parts.replace(b"\r\n", b"\n").replace(b"\n\n\n", b"\n\n") == out.replace(b"\r\n", b"\n").replace(
-        b"\n\n\n", b"\n\n"
-    )
+    # A CRLF that is cut is given out as two ends of a line where an event was written anew, or dropped.
+    assert plain(parts) == plain(out)
     assert (whole.signals, whole.asks, whole.ids) == (pieces.signals, pieces.asks, pieces.ids)
     refused = [signal for signal in whole.signals if signal.outcome is Outcome.RESPONSE_REFUSED]
     assert all(signal == Signal(signal.rpc_id, Outcome.RESPONSE_REFUSED, None) for signal in refused)

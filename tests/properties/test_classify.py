@@ -400,9 +400,10 @@ def test_what_a_server_may_execute_is_seen(
     except ValueError:
         return
     members = decoded if isinstance(decoded, list) else [decoded]
-    if not any(isinstance(member, dict) and member.get("method") == "tools/call" for member in members):
-        return
-    if any("jsonrpc" in member for member in members if isinstance(member, dict)):
+    calls = [
+        member for member in members if isinstance(member, dict) and member.get("method") == "tools/call"
+    ]
+    if any("jsonrpc" in call for call in calls):
         try:
             raw = encode(space + text.lstrip("\ufeff"))
         except UnicodeEncodeError:

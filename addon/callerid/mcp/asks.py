@@ -153,7 +153,7 @@ def _of_error(error: Any) -> Iterator[Ask]:
     if variant(error, _ERROR) is not None:
         yield _malformed("", Place.ERROR)
         return
-    if error.get("code") != URL_REQUIRED:  # -32042.0 is equal, as it is for most clients
+    if _number(error.get("code")) != URL_REQUIRED:
         return
     data = error.get("data")
     wanted = data.get("elicitations") if isinstance(data, Mapping) else None
@@ -205,6 +205,16 @@ def _elicitation(params: Any, key: RpcId, place: Place, default: str | None) -> 
 
 def _malformed(key: RpcId, place: Place) -> Ask:
     return Ask(method=MALFORMED, arguments={}, key=key, place=place)
+
+
+def _number(code: Any) -> Any:
+    """An error's code as the most lenient client reads it: -32042.0 and "-32_042" are numbers to some."""
+    if not isinstance(code, str):
+        return code
+    try:
+        return float(code)
+    except ValueError:
+        return code
 
 
 def _key(rpc_id: Any) -> RpcId:

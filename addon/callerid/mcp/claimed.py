@@ -32,14 +32,22 @@ _LARGEST_ID = 2**53
 
 def claimed_messages(headers: Sequence[tuple[str, str]], body: bytes) -> tuple[Message, ...]:
     """The JSON-RPC messages in a body, by the most forgiving reading; none if it is no JSON-RPC. Total."""
-    plain = lenient.decompress(body[: 16 * PARSE_LIMIT], lenient.encodings_of(headers))
-    if not plain or not lenient.may_be_json(plain[:256]):
-        return ()
+    charset, version = lenient.charset_of(headers), _version(headers)
+    for plain in lenient.readings(body[: 16 * PARSE_LIMIT], lenient.encodings_of(headers)):
+        if not plain or not lenient.opens_json(plain[:256]):
+            continue
+        for text in lenient.texts_of(plain, charset):
+            found = _messages(text, version)
+            if found:
+                return found
+    return ()
+
+
+def _messages(text: str, version: str | None) -> tuple[Message, ...]:
     try:
-        value = lenient.first_value(lenient.text_of(plain, lenient.charset_of(headers)))
+        value = lenient.first_value(text)
     except (ValueError, RecursionError):
         return ()
-    version = _version(headers)
     found = (_message(member, version) for member in lenient.members_of(value)[:MAX_MESSAGES])
     return tuple(message for message in found if message is not None)
 

@@ -363,7 +363,7 @@ def _check_mirrors(
     flaw = fields.mirror_flaw(request.once, method, names, needs_method=needs_method, needs_name=needs_name)
     if flaw is None:
         twice = fields.repeated_param(request.headers)
-        flaw = None if twice is None else f"the header {twice} comes more than once"
+        flaw = None if twice is None else f"the header {twice!r:.96} comes more than once"
     if flaw is not None:
         raise _Refused(Reason.HEADER_MISMATCH, flaw)
 

@@ -57,6 +57,18 @@ def decompress(body: bytes, encodings: str) -> bytes | None:
     return body
 
 
+def readings(body: bytes, encodings: str) -> Iterator[bytes]:
+    """The body without its content encodings, if they can be undone, and as it came.
+
+    Many a server ignores the header that names them, and runs what it finds.
+    """
+    plain = decompress(body, encodings)
+    if plain is not None:
+        yield plain
+    if plain is not body:
+        yield body
+
+
 def _inflate(body: bytes, window: int) -> bytes | None:
     """At most PARSE_LIMIT bytes, however small the body is; a look at the start saves the rest."""
     try:
@@ -77,10 +89,17 @@ def may_be_json(start: bytes) -> bool:
     return start.lstrip(SPACE_BYTES)[:1] in (b"{", b"[", b"+", b"\x1f", b"x", b"")
 
 
-def text_of(raw: bytes, charset: str) -> str:
-    """The text of what may be JSON: by its charset if that is a UTF, else by its marks and zeros."""
-    encoding = charset if charset in _CHARSETS else json.detect_encoding(raw)
-    return raw.decode(encoding, "replace").lstrip(SPACE)
+def opens_json(start: bytes) -> bool:
+    """The same without a further layer of compression."""
+    return start.lstrip(SPACE_BYTES)[:1] in (b"{", b"[", b"+", b"")
+
+
+def texts_of(raw: bytes, charset: str) -> Iterator[str]:
+    """The texts of what may be JSON: by its charset if that is a UTF, and by its marks and zeros."""
+    found = json.detect_encoding(raw)
+    if charset in _CHARSETS and charset.replace("-", "") != found.replace("-", ""):
+        yield raw.decode(charset, "replace").lstrip(SPACE)
+    yield raw.decode(found, "replace").lstrip(SPACE)
 
 
 class Pairs(list[tuple[str, Any]]):

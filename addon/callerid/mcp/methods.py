@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from callerid.mcp.strictjson import fold
+from callerid.mcp.strictjson import dumps, fold
 from callerid.model import EMPTY, Kind, MessageType
 
 LEGACY = ("2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25")
@@ -251,7 +251,8 @@ def _completed(params: Mapping[str, Any]) -> Mapping[str, Any] | str:
     if not isinstance(name, str):
         return "params.argument.name must be a string"
     value = argument.get("value")
-    if name in known and known[name] != value:
+    # By their bytes: to Python 1, 1.0 and true are equal, and to a server they are not.
+    if name in known and dumps(known[name]) != dumps(value):
         return "params.argument and params.context disagree about an argument"
     # The one being typed stands last: lists.py expands the template by it.
     return {**{other: known[other] for other in known if other != name}, name: value}

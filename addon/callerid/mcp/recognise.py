@@ -2,7 +2,8 @@
 
 ``classify`` refuses what two readers could read differently; here the same input must be *seen*, or a
 byte order mark would hide an MCP server from ``unknown_server``. So every reading that some server was
-measured to accept counts: other encodings, compression, duplicate names, batches, any content type.
+measured to accept counts: other encodings, compression, both of them in name only, duplicate names,
+batches, any content type.
 Never decisive: the path, the content type, the user agent.
 
 Not MCP: LSP, A2A, Ethereum and other JSON-RPC, the APIs of model providers. Where they share a method name
@@ -19,7 +20,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from callerid.mcp import lenient
-from callerid.mcp.lenient import PARSE_LIMIT, Pairs, decompress, may_be_json, text_of
+from callerid.mcp.lenient import PARSE_LIMIT, Pairs, decompress, may_be_json, opens_json, readings, texts_of
 from callerid.mcp.methods import METHODS
 from callerid.mcp.prefix import completed
 from callerid.mcp.recognise_answer import looks_like_mcp_response
@@ -78,15 +79,10 @@ def looks_like_mcp_request(http_method: str, headers: Sequence[tuple[str, str]],
     both = streams and "application/json" in accept
     plain = decompress(body, encodings)
     if plain is None:
-        return both
-    if not may_be_json(plain[:256]):
-        return False
-    cut = plain is not body and len(plain) >= PARSE_LIMIT
-    if cut or len(plain) > PARSE_LIMIT:
-        # Long bodies are parsed for a reason only: those of model APIs hold whole conversations.
-        lower = plain.decode("utf-8", "replace").lower()
-        return _mentions_mcp(lower) and _names_mcp(text_of(plain, charset), both, cut=cut)
-    return _names_mcp(text_of(plain, charset), both)
+        return both or _holds_mcp(body, charset, both)
+    if plain is not body and _holds_mcp(plain, charset, both, cut=len(plain) >= PARSE_LIMIT):
+        return True
+    return _holds_mcp(body, charset, both)
 
 
 def may_be_message(headers: Sequence[tuple[str, str]], start: bytes) -> bool:
@@ -96,9 +92,8 @@ def may_be_message(headers: Sequence[tuple[str, str]], start: bytes) -> bool:
         headers: name and value of every header line.
         start: the first bytes of the body, as received.
     """
-    plain = decompress(start, lenient.encodings_of(headers))
     # An archive is no message: compression that no header tells of is undone by no server.
-    return plain is not None and plain.lstrip(lenient.SPACE_BYTES)[:1] in (b"{", b"[", b"+", b"")
+    return any(map(opens_json, readings(start, lenient.encodings_of(headers))))
 
 
 def may_get_rpc_answer(http_method: str, headers: Sequence[tuple[str, str]], body: bytes) -> bool:
@@ -111,6 +106,10 @@ def may_get_rpc_answer(http_method: str, headers: Sequence[tuple[str, str]], bod
     plain = decompress(body, lenient.encodings_of(headers))
     if plain is None:
         return True
+    return _may_be_rpc(plain) or (plain is not body and opens_json(body[:256]) and _may_be_rpc(body))
+
+
+def _may_be_rpc(plain: bytes) -> bool:
     start = plain[:256].lstrip(lenient.SPACE_BYTES)[:1]
     if start not in (b"{", b"["):
         return may_be_json(plain[:256])  # UTF-7, or a further layer of compression
@@ -118,6 +117,16 @@ def may_get_rpc_answer(http_method: str, headers: Sequence[tuple[str, str]], bod
         return True
     lower = plain.lower()
     return any(word in lower for word in _RPC_WORDS)
+
+
+def _holds_mcp(plain: bytes, charset: str, both_accepted: bool, *, cut: bool = False) -> bool:
+    """Whether one reading of a body, its content encodings undone or ignored, is a message of MCP."""
+    if not opens_json(plain[:256]):
+        return False
+    long = cut or len(plain) > PARSE_LIMIT
+    if long and not _mentions_mcp(plain.decode("utf-8", "replace").lower()):
+        return False  # long bodies are parsed for a reason only: those of model APIs hold whole conversations
+    return any(_names_mcp(text, both_accepted, cut=cut) for text in texts_of(plain, charset))
 
 
 def _is_date(value: str) -> bool:

@@ -166,7 +166,8 @@ def _unmarked(event: Event) -> list[bytes]:
     At the start of a stream one mark is skipped; elsewhere it makes the line one that no client knows,
     and without the mark that line would be read.
     """
-    head, *rest = event.raw.splitlines() or [b""]
+    head, *lines = event.raw.splitlines() or [b""]
+    rest = [line for line in lines if not line.startswith(BOM)]
     if not head.startswith(BOM):
         return [head, *rest]
     plain, skipped = head.removeprefix(BOM), read_event(event.raw, first=True)

@@ -4,7 +4,8 @@ Parsers disagree about duplicate names, byte order marks, UTF-16, NaN and the ca
 readers could read as two different messages is refused here, so that the rest of callerid, and the server
 after it, see the same one.
 
-Numbers: what is judged is what is forwarded. An integer stays exact; a fraction becomes the nearest IEEE
+Numbers: what is judged is what is forwarded. An integer stays exact, unless readers of doubles would find an
+infinity (from 2**1024 - 2**970 on): that is refused, as 1e309 is. A fraction becomes the nearest IEEE
 double, and ``dumps`` writes the shortest text that every reader of doubles takes for that same double. Its
 spelling (``1.10``, ``1E2``, twenty digits) is given up on purpose: kept, a server that computes in decimals
 would act on a number that no rule has seen.
@@ -24,6 +25,8 @@ MAX_DIGITS = 4300
 
 _BRACKETS = bytes.maketrans(b"{}", b"[]")
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"{}[]"))
+_BEYOND = 2**1024 - 2**970
+_SHORTEST_BEYOND = len(str(_BEYOND))
 _INFINITE = (float("inf"), float("-inf"))
 _UTF16_MARKS = (b"\xfe\xff", b"\xff\xfe")
 
@@ -178,6 +181,13 @@ def _double(digits: str) -> float:
     return number
 
 
+def _integer(digits: str) -> int:
+    number = int(digits)
+    if len(digits) >= _SHORTEST_BEYOND and abs(number) >= _BEYOND:
+        raise JsonError(Reason.MALFORMED_JSON, "a number is too large for a double")
+    return number
+
+
 def _constant(name: str) -> NoReturn:
     raise JsonError(Reason.MALFORMED_JSON, f"{name} is not JSON")
 
@@ -189,7 +199,9 @@ def _refuse_surrogates(value: Any) -> None:
         raise JsonError(Reason.NOT_UTF8, "a string holds half of a surrogate pair") from None
 
 
-_SHORT = json.JSONDecoder(object_pairs_hook=_object, parse_float=_double, parse_constant=_constant)
+_SHORT = json.JSONDecoder(
+    object_pairs_hook=_object, parse_float=_double, parse_int=_integer, parse_constant=_constant
+)
 
 
 @lru_cache(maxsize=8)
@@ -204,7 +216,7 @@ def _counting(max_digits: int) -> json.JSONDecoder:
     return json.JSONDecoder(
         object_pairs_hook=_object,
         parse_float=lambda digits: _double(count(digits)),
-        parse_int=lambda digits: int(count(digits)),
+        parse_int=lambda digits: _integer(count(digits)),
         parse_constant=_constant,
     )
 

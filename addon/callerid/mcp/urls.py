@@ -88,8 +88,8 @@ def _label(label: str) -> str | None:
         return lower if 0 < len(lower) <= 63 and _PLAIN.issuperset(lower) else None
     if not all(char == "-" or char.isalnum() or unicodedata.category(char)[0] == "M" for char in label):
         return None
-    if not _IGNORED.isdisjoint(label):
-        return None
+    if not _IGNORED.isdisjoint(label) or label[2:4] == "--":
+        return None  # RFC 5891 section 4.2.3.1: what looks encoded already is not encoded again by all
     try:
         same = nameprep(label) == label == unicodedata.normalize("NFKC", label).casefold()
         coded = f"xn--{label.encode('punycode').decode('ascii')}"

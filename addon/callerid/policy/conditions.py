@@ -2,6 +2,9 @@
 
 Unknown: the argument is absent, has another type than the operator is about, is NaN or infinite, or can
 be read in two ways. Booleans are not numbers and "100" is not 100.
+
+Numbers: some servers read whole numbers exactly, others (JavaScript) as doubles, in which 2**53 + 1 is 2**53
+(RFC 8259 section 6). Where the two would find different answers, the answer is unknown.
 """
 
 from __future__ import annotations
@@ -18,6 +21,9 @@ from callerid.policy.rulemodels import ConditionModel
 
 MAX_TEXT = 1_000_000
 """Characters that a glob or a regular expression is tried on; longer text is unknown."""
+
+_EXACT = 2**53
+"""Up to here every whole number is a double."""
 
 type Test = Callable[[Any], Tri]
 
@@ -187,6 +193,8 @@ def _is_type(name: str) -> Test:
         actual = json_type(value)
         if actual in ("unknown", "not finite"):
             return None
+        if name == "integer" and isinstance(value, float) and value.is_integer():
+            return None  # 5.0: an integer for JSON Schema and for readers of doubles, a fraction for others
         return actual == name or (name == "number" and actual == "integer")
 
     return test
@@ -210,12 +218,27 @@ def _same_type(one: object, other: object) -> bool:
     return _is_number(one) and _is_number(other)
 
 
+def _by_any_reader(test: Test) -> Test:
+    """The answer for servers that read numbers exactly and for readers of doubles; unknown if it differs."""
+
+    def both(value: Any) -> Tri:
+        answer = test(value)
+        if not isinstance(value, int) or -_EXACT <= value <= _EXACT:
+            return answer
+        try:
+            return answer if test(float(value)) is answer else None
+        except OverflowError:
+            return answer  # they find an infinity, which is to the numbers of a rule what this one is
+
+    return both
+
+
 def _member(operands: tuple[object, ...]) -> Test:
     def test(value: object) -> Tri:
         alike = [operand for operand in operands if _same_type(operand, value)]
         return None if not alike else any(operand == value for operand in alike)
 
-    return test
+    return _by_any_reader(test)
 
 
 def _bounds(model: ConditionModel) -> list[Test]:
@@ -240,7 +263,7 @@ def _bounds(model: ConditionModel) -> list[Test]:
             and (model.le is None or value <= model.le)
         )
 
-    return [test]
+    return [_by_any_reader(test)]
 
 
 def _under(folder: str) -> Test:

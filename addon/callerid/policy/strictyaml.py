@@ -1,14 +1,16 @@
 """Strict YAML: the one home of PyYAML. YAML 1.2 core scalars, and nothing that surprises.
 
 Refused: aliases, anchors, tags, merge keys, directives, several documents, duplicate and non-text keys,
-empty values, more than 4 MiB, more than 40 levels, and characters that make a line look like another
-(direction and zero-width characters). A byte order mark at the start and CRLF line ends are tolerated.
+empty values, numbers in any but the plain spelling (text to us, a number to their author and to others), more
+than 4 MiB, more than 40 levels, and characters that make a line look like another (direction and zero-width
+characters). A byte order mark at the start and CRLF line ends are tolerated.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 import yaml
@@ -21,6 +23,11 @@ MAX_DEPTH = 40
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _INT = re.compile(r"-?(?:0|[1-9][0-9]{0,17})\Z")
 _DECIMAL = re.compile(r"-?(?:0|[1-9][0-9]{0,17})\.[0-9]{1,18}\Z")
+_NUMERIC = re.compile(
+    r"[-+]?(?:0[xX][0-9a-fA-F_]+|0[oO][0-7_]+|0[bB][01_]+|\.(?:inf|Inf|INF|nan|NaN|NAN)"
+    r"|(?:[0-9][0-9_]*(?:\.[0-9_]*)?|\.[0-9][0-9_]*)(?:[eE][-+]?[0-9]+)?)\Z"
+)
+"""What YAML 1.1 or 1.2 takes for a number; less times like 18:00, which are text in 1.2."""
 _WORDS: dict[str, bool | None] = {
     "": None, "~": None, "null": None, "Null": None, "NULL": None,
     "true": True, "True": True, "TRUE": True,
@@ -133,7 +140,10 @@ class _Reader:
                 "Remove it, or quote the value.",
             )
         if isinstance(event, yaml.ScalarEvent):
-            return _scalar(event)
+            value = _scalar(event)
+            if _is_odd_number(event, value):
+                self._bad(event, where, *self._odd_number(event))
+            return value
         if depth >= MAX_DEPTH:
             self._refuse(event, f"nested deeper than {MAX_DEPTH} levels", "Flatten it.")
             raise _Refused
@@ -184,6 +194,9 @@ class _Reader:
         if event.value == "<<" and event.implicit[0]:
             self._refuse(event, "merge keys (<<) are not allowed", "Repeat the values.")
             return None
+        if _is_odd_number(event, value):
+            self._refuse(event, *self._odd_number(event))
+            return None
         if not isinstance(value, str):
             self._refuse(event, f"the key {show_in(self.file, event.value)} is not text", "Quote it.")
             return None
@@ -206,6 +219,20 @@ class _Reader:
         if value is None and not self.report.is_bad(self.file, where):
             what = show_in(self.file, where[-1]) if isinstance(where[-1], str) else "this entry"
             self._bad(event, where, f"{what} has no value", "Give it a value, or remove the line.")
+
+    def _odd_number(self, event: Any) -> tuple[str, str]:
+        """Message and hint for a number in another spelling than ours."""
+        text: str = event.value
+        shown = show_in(self.file, text)
+        plain = _plain(text)
+        hint = "Write it plainly, with at most 18 digits, or quote it"
+        if shown != f"'{text}'":
+            hint += "."
+        elif plain is None:
+            hint += f': "{text}".'
+        else:
+            hint = f'Write {plain}, or quote it: "{text}".'
+        return f"{shown} looks like a number, in a spelling that is not read as one", hint
 
     def _bad(self, event: Any, where: Where, message: str, hint: str) -> None:
         self._refuse(event, message, hint)
@@ -240,7 +267,7 @@ class _Reader:
 
 
 def _scalar(event: Any) -> Any:
-    """A plain scalar by YAML 1.2's core schema, less octal, hexadecimal, exponents, plus signs and .inf."""
+    """A plain scalar by YAML 1.2's core schema, less the numbers that ``_is_odd_number`` tells."""
     text: str = event.value
     if not event.implicit[0]:
         return text
@@ -251,6 +278,26 @@ def _scalar(event: Any) -> Any:
     if _DECIMAL.match(text):
         return float(text)
     return text
+
+
+def _is_odd_number(event: Any, value: object) -> bool:
+    """Whether a plain scalar is a number to some reader of YAML, and text to us."""
+    return event.implicit[0] and isinstance(value, str) and _NUMERIC.match(value) is not None
+
+
+def _plain(text: str) -> str | None:
+    """The same number as we read it; None if it has no such spelling."""
+    if len(text) > 80:
+        return None
+    bare = text.replace("_", "")
+    try:
+        number = Decimal(int(bare, 0) if bare.lstrip("+-")[1:2] in tuple("xXoObB") else bare)
+    except (InvalidOperation, ValueError):
+        return None
+    if not number.is_finite() or abs(number.adjusted()) > 18:
+        return None
+    plain = format(number, "f")
+    return plain if _INT.match(plain) or _DECIMAL.match(plain) else None
 
 
 def _place(event: Any) -> Place:

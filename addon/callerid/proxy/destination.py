@@ -113,6 +113,7 @@ class ServerTable:
         self._plain = frozenset(server.path for server in servers.servers if is_canonical(server.path))
         self.passthrough = frozenset(normal_host(host) for host in servers.passthrough)
         self._endpoints: dict[tuple[str, int, str], Server] = {}
+        self._announcing: set[str] = set()
 
     def is_listed(self, host: str, port: int) -> bool:
         """True if any server is listed at this host and port."""
@@ -128,15 +129,22 @@ class ServerTable:
         Bounded: the oldest is forgotten. It is the path without its query that is governed.
         """
         key = (normal_host(server.host), server.port, _folded(path))
+        self._announcing.add(server.id)
         self._endpoints.pop(key, None)
         self._endpoints[key] = server
         while len(self._endpoints) > 10_000:
             del self._endpoints[next(iter(self._endpoints))]
 
     def is_endpoint(self, server: Server, path: str) -> bool:
-        """True if a stream of ``server`` announced this message path, in whatever spelling."""
-        announced = self._endpoints.get((normal_host(server.host), server.port, _folded(path)))
-        return announced is not None and announced.id == server.id
+        """True if ``path`` begins like a message path that a stream of ``server`` announced."""
+        if server.id not in self._announcing:
+            return False
+        host, folded = normal_host(server.host), _folded(path)
+        for end in range(len(folded), 0, -1):
+            announced = self._endpoints.get((host, server.port, folded[:end]))
+            if announced is not None and announced.id == server.id:
+                return True
+        return False
 
     def carry(self, older: ServerTable) -> None:
         """Take over the announced paths of servers that are still listed after a reload."""
@@ -144,6 +152,7 @@ class ServerTable:
             still = self.by_id.get(server.id)
             if still is not None and (normal_host(still.host), still.port) == (host, port):
                 self._endpoints[host, port, path] = still
+                self._announcing.add(still.id)
 
     def locate(
         self, *, scheme: str, host: str, port: int, path: str, host_header: str | None, sni: str | None

@@ -3,7 +3,8 @@
 - Its error page repeats what it could not read (a header's name, a length, a status line): a server that
   echoes its secret there would have it delivered (law 5). It also carries no JSON-RPC id.
 - It raises on HTTP trailers inside a generator: the exchange hangs, without a hook and so without a row.
-- It reads a head of any size, folded lines in quadratic time, and says nothing of one it refuses.
+- It reads a head of any size, folded lines in quadratic time, and says nothing of one it refuses, nor of what
+  it refuses over HTTP/2. Where a head begins with an empty line it waits for more than there is.
 - It waits for the rest of a head or a body without end, and keeps what a client sends in the meantime.
 - It pays a walk through all its layers for each chunk of a body, be it of one byte.
 - It has one limit for all bodies (``bodies``).
@@ -21,6 +22,7 @@ from contextlib import suppress
 from enum import Enum, auto
 from typing import Any
 
+from h2.errors import ErrorCodes
 from mitmproxy import connection, http
 from mitmproxy.net.http import http1
 from mitmproxy.proxy import commands, context, events
@@ -88,6 +90,17 @@ def _plain(status_code: int, message: str = "") -> bytes:
 class _Bounded(_http1.Http1Connection):
     """HTTP/1 that ends the exchange where mitmproxy raises (at trailers) or hoards (lines of chunks)."""
 
+    def _handle_event(self, event: Any) -> Any:
+        """mitmproxy leaves a connection hanging when its reader raises; here it is closed (law 3)."""
+        try:
+            yield from self._pass(event)
+        except Exception:
+            logger.exception("callerid: a connection could not be read and is closed")
+            yield commands.CloseConnection(self.conn)
+
+    def _pass(self, event: Any) -> Any:
+        yield from super()._handle_event(event)
+
     def read_body(self, event: Any) -> Any:
         try:
             yield from super().read_body(event)
@@ -132,12 +145,12 @@ class _Server(_Bounded, _http1.Http1Server):
         self._alarms: list[float] = []
         self._spoke = self._lingers = False
 
-    def _handle_event(self, event: Any) -> Any:
+    def _pass(self, event: Any) -> Any:
         if isinstance(event, events.Wakeup):
             yield from self._wake()
             return
         if isinstance(event, events.Start):
-            yield from super()._handle_event(event)
+            yield from super()._pass(event)
             return
         if isinstance(event, events.DataReceived):
             self._received += len(event.data)
@@ -149,7 +162,7 @@ class _Server(_Bounded, _http1.Http1Server):
             if isinstance(event, events.ConnectionClosed):
                 yield commands.CloseConnection(self.conn)
             return
-        yield from super()._handle_event(event)
+        yield from super()._pass(event)
         reader = self.body_reader if self.state == self.read_body else None
         if isinstance(reader, Chunks) and reader.is_dust():
             yield from self.give_up("its chunks are too many and too small")
@@ -233,6 +246,9 @@ class _Server(_Bounded, _http1.Http1Server):
         """
         limits, head = bodies.settings.limits, self.buf
         bodies.unhurried.discard(self.conn)
+        if isinstance(event, events.DataReceived) and not head.skip_empty_lines():
+            yield from self._turn_away(Reason.MALFORMED_HTTP, 400, "too many empty lines before the request")
+            return
         request = super().read_headers(event)
         first = next(request, None)
         flaw = None
@@ -298,6 +314,30 @@ class _Client(_Bounded, _http1.Http1Client):
             yield from self.give_up(bodies.LONG_HEAD)
 
 
+class _Server2(_http2.Http2Server):
+    """The client's side of HTTP/2. What it refuses has no flow, and so no hook: ``unread`` is told of it."""
+
+    def _handle_event(self, event: Any) -> Any:
+        """As with HTTP/1: closed where the reader raises."""
+        try:
+            yield from super()._handle_event(event)
+        except Exception:
+            logger.exception("callerid: a connection could not be read and is closed")
+            self._tell()
+            yield from self.close_connection("it could not be read")
+
+    def protocol_error(self, message: str, error_code: int = ErrorCodes.PROTOCOL_ERROR) -> Any:
+        self._tell()
+        yield from super().protocol_error(message, error_code)
+
+    def _tell(self) -> None:
+        """A row for each request that is lost with what came: begun, and never made a flow. One at least."""
+        begun = self.h2_conn.streams.items()
+        lost = [key for key, stream in begun if key not in self.streams and not stream.closed]
+        for _ in lost or [0]:
+            unread(self.context, Reason.MALFORMED_HTTP, "what came over HTTP/2 cannot be read")
+
+
 _receive_handshake_data: Any = getattr(tls_layer.ClientTLSLayer, "receive_handshake_data", None)
 
 
@@ -305,7 +345,11 @@ def _receive_hello(layer: Any, data: bytes) -> Any:
     """As mitmproxy's, which reads a ClientHello anew with each byte of up to 16 MiB of it."""
     if layer.client_hello_parsed or layer.is_dtls:
         return (yield from _receive_handshake_data(layer, data))
-    ready = framing.hello_is_ready(bytes(layer.recv_buffer) + data)
+    try:
+        ready = framing.hello_is_ready(bytes(layer.recv_buffer) + data)
+    except Exception:
+        logger.exception("callerid: a ClientHello could not be looked at; its connection is closed")
+        ready = None
     if ready is None:
         # Not the way of failed handshakes: mitmproxy raises on data that comes after one.
         if layer.conn.connected:
@@ -321,6 +365,7 @@ def _receive_hello(layer: Any, data: bytes) -> Any:
 _PLACES: tuple[tuple[Any, str, Any], ...] = (
     (http_layer, "Http1Server", _Server),
     (http_layer, "Http1Client", _Client),
+    (http_layer, "Http2Server", _Server2),
     (http_layer, "HttpStream", bodies.Stream),
     (_http1, "make_error_response", _plain),
     (_http1, "make_body_reader", framing.reader),

@@ -15,6 +15,9 @@ from mitmproxy.proxy.layers.http import _http1
 MAX_FOLDED = 8_192
 """Beyond this a head with folded lines is not read at all: joining them costs the square of its length."""
 
+MAX_EMPTY = 4
+"""Empty lines that are skipped before a request line (RFC 9112 section 2.2); more of them are no request."""
+
 MAX_SMALL, SMALL = 10_000, 16
 """A request may have so many chunks, whatever their size; more of them must have so many bytes on average."""
 
@@ -31,10 +34,22 @@ class Head(ReceiveBuffer):
         self.size = self.lines = 0
         self.first = b""
         self.folded = False
+        self._empty = 0
+
+    def skip_empty_lines(self) -> bool:
+        """Take off the empty lines that a request may begin with; False if there are too many of them."""
+        while self._data.startswith((b"\n", b"\r\n")):
+            self._empty += 1
+            self.first = b""
+            if self._empty > MAX_EMPTY:
+                return False
+            super().maybe_extract_lines()  # gives such a line out as a head without lines
+        return True
 
     def maybe_extract_lines(self) -> list[bytearray] | None:
         before = len(self)
         found = super().maybe_extract_lines()
+        self._empty = 0 if found else self._empty
         self.size, self.lines = before - len(self), len(found or ())
         self.first = bytes(found[0]) if found else b""
         self.folded = self.size > MAX_FOLDED and any(line.startswith((b" ", b"\t")) for line in found or ())

@@ -146,6 +146,26 @@ ASKS = [
         id="error -32042 as a fraction",
     ),
     pytest.param(
+        error("-32042", {"elicitations": [URL]}),
+        [ask("elicitation/create", {**URL, "url_host": "id.corp.example"}, "0", Place.ERROR)],
+        id="error -32042 as text 0",
+    ),
+    pytest.param(
+        error(" -32042", {"elicitations": [URL]}),
+        [ask("elicitation/create", {**URL, "url_host": "id.corp.example"}, "0", Place.ERROR)],
+        id="error -32042 as text 1",
+    ),
+    pytest.param(
+        error("-32_042", {"elicitations": [URL]}),
+        [ask("elicitation/create", {**URL, "url_host": "id.corp.example"}, "0", Place.ERROR)],
+        id="error -32042 as text 2",
+    ),
+    pytest.param(
+        error("-32042.0", {"elicitations": [URL]}),
+        [ask("elicitation/create", {**URL, "url_host": "id.corp.example"}, "0", Place.ERROR)],
+        id="error -32042 as text 3",
+    ),
+    pytest.param(
         result(taskId="t", error=error(-32042, {"elicitations": [URL]})["error"]),
         [ask("elicitation/create", {**URL, "url_host": "id.corp.example"}, "0", Place.ERROR)],
         id="error -32042 of a task that failed",

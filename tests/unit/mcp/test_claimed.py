@@ -19,6 +19,9 @@ CALL = b'{"jsonrpc":"2.0","id":3,"method":"tools/call","params":{"name":"read_fi
     [
         ([], CALL),
         ([("content-encoding", "gzip")], gzip.compress(CALL, mtime=0)),
+        ([("content-encoding", "gzip")], CALL),
+        ([("content-encoding", "foo")], CALL),
+        ([("content-type", "application/json; charset=utf-16le")], CALL),
         ([], b"\xef\xbb\xbf" + CALL),
         ([], CALL.decode().encode("utf-16")),
         ([], CALL + b" trailing"),

@@ -662,6 +662,17 @@ def test_header_and_body_disagree(body: Any, headers: Headers, reason: Reason, c
 
 
 @pytest.mark.parametrize(
+    "name", ["Mcp-Param-\x1b", "Mcp-Param-\u202e", "Mcp-Param-\udcff" * 9, "Mcp-Param-" + "\U000e0001" * 60]
+)
+def test_the_detail_of_an_odd_header_that_comes_twice_can_be_printed(name: str) -> None:
+    answer = refused(call(), at(None, (name, "1"), (name.upper(), "2")))
+    assert answer.reason is Reason.HEADER_MISMATCH
+    assert answer.detail.isprintable()
+    assert answer.detail.startswith("the header 'mcp-param-")
+    assert len(answer.detail) < 150
+
+
+@pytest.mark.parametrize(
     "asked", ["2099-01-01", "", "v999.0.0", "9" * 1000], ids=["later", "empty", "odd", "long"]
 )
 @pytest.mark.parametrize("http_method", ["POST", "GET", "DELETE"])

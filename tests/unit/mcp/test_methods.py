@@ -286,3 +286,27 @@ def test_what_mcp_name_may_repeat() -> None:
 def test_the_revisions_are_those_of_the_design() -> None:
     assert LEGACY == ("2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25")
     assert MODERN == ("2026-07-28",)
+
+
+@pytest.mark.parametrize(
+    ("known", "typed", "agree"),
+    [
+        ("dev", "dev", True),
+        (1, 1, True),
+        ([1, {"a": True}], [1, {"a": True}], True),
+        (1, 1.0, False),
+        (1, True, False),
+        (0, False, False),
+        ([1, {"a": True}], [1, {"a": 1}], False),
+        (None, "", False),
+    ],
+)
+def test_a_completion_that_says_an_argument_twice_says_the_same_to_every_reader(
+    known: Any, typed: Any, agree: bool
+) -> None:
+    params = {
+        "ref": {"type": "ref/prompt", "name": "x"},
+        "argument": {"name": "env", "value": typed},
+        "context": {"arguments": {"env": known}},
+    }
+    assert isinstance(locate("completion/complete", params, "2025-11-25"), Target) is agree

@@ -10,7 +10,12 @@ from typing import Any
 import pytest
 
 from callerid.mcp.methods import METHODS
-from callerid.mcp.recognise import looks_like_mcp_request, looks_like_mcp_response, may_get_rpc_answer
+from callerid.mcp.recognise import (
+    looks_like_mcp_request,
+    looks_like_mcp_response,
+    may_be_message,
+    may_get_rpc_answer,
+)
 from callerid.mcp.recognise_answer import LOOK, has_mcp_head, is_event_stream
 
 CALL = '{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"read_file","arguments":{"a":1}}}'
@@ -66,6 +71,22 @@ SEEN: dict[str, tuple[bytes, Headers]] = {
         [("Content-Encoding", "identity"), ("Content-Encoding", "gzip")],
     ),
     "brotli with both accepted": (b"\x0b\x02\x80abc", [("Content-Encoding", "br"), BOTH]),
+    "gzip in name only": (CALL.encode(), [("Content-Encoding", "gzip")]),
+    "raw deflate in name only": (CALL.encode(), [("Content-Encoding", "deflate")]),
+    "an encoding that nobody knows": (CALL.encode(), [("Content-Encoding", "foo")]),
+    "brotli in name only": (CALL.encode(), [("Content-Encoding", "br")]),
+    "two encodings in name only": (CALL.encode(), [("Content-Encoding", "gzip, br")]),
+    "an encoding in name only, in a batch": (f"[{CALL}]".encode(), [("Content-Encoding", "zstd")]),
+    "an encoding in name only, long": (
+        CALL.replace("read_file", "x" * 2_000_000).encode(), [("Content-Encoding", "br")],
+    ),
+    "a charset in name only": (CALL.encode(), [("Content-Type", "application/json; charset=utf-16le")]),
+    "UTF-16 that says it is UTF-32": (
+        CALL.encode("utf-16-le"), [("Content-Type", "application/json; charset=utf-32")],
+    ),
+    "a charset and an encoding in name only": (
+        CALL.encode(), [("Content-Type", "application/json; charset=utf-32"), ("Content-Encoding", "foo")],
+    ),
     "leading space": (b" \r\n\t" + CALL.encode(), []),
     "much leading space": (b" " * 5000 + CALL.encode(), []),
     "a batch": (f"[{CALL}]".encode(), []),
@@ -178,6 +199,15 @@ UNSEEN: dict[str, tuple[bytes, Headers]] = {
     "gzip of a picture": (gzip.compress(b"\x89PNG" + bytes(100)), [("Content-Encoding", "gzip")]),
     "gzip that is not": (b"hello", [("Content-Encoding", "gzip")]),
     "brotli": (b"\x0b\x02\x80abc", [("Content-Encoding", "br")]),
+    "a model's request that says it is compressed": (
+        b'{"model":"x","messages":[{"role":"user","content":"tools/call"}],"tools":[]}',
+        [("Content-Encoding", "gzip")],
+    ),
+    "LSP in an encoding in name only": (
+        rpc("initialize", {"processId": 1, "capabilities": {}, "clientInfo": {"name": "vim"}}),
+        [("Content-Encoding", "br"), ("Content-Type", "application/json; charset=utf-16")],
+    ),
+    "brotli that begins like JSON": (b"{" + bytes(range(256)) * 40, [("Content-Encoding", "br")]),
     "a version that is no date": (b"", [("MCP-Protocol-Version", "1.0")]),
     "a version that looks like one": (b"", [("MCP-Protocol-Version", "2025-0-618")]),
     "deep and broken": (b"[" * 100_000, []),
@@ -363,6 +393,12 @@ WORTH: dict[str, tuple[str, Headers, bytes, bool]] = {
     "UTF-7": ("POST", [], b"+AHs-", True),
     "brotli": ("POST", [("Content-Encoding", "br")], b"x", True),
     "gzip": ("POST", [("Content-Encoding", "gzip")], gzip.compress(rpc("acme/run")), True),
+    "JSON-RPC in raw deflate in name only": (
+        "POST",
+        [("Content-Encoding", "deflate")],
+        b" " + rpc("acme/run"),
+        True,
+    ),
     "gzip of another thing": ("POST", [("Content-Encoding", "gzip")], gzip.compress(b'{"a":1}'), False),
     "other JSON with an accent": ("POST", [], b'{"model":"caf\\u00e9 \\u2019"}', False),
     "other JSON": ("POST", [], b'{"model":"x","messages":[]}', False),
@@ -375,3 +411,20 @@ WORTH: dict[str, tuple[str, Headers, bytes, bool]] = {
 @pytest.mark.parametrize(("method", "headers", "body", "worth"), WORTH.values(), ids=WORTH)
 def test_whose_answer_is_worth_a_look(method: str, headers: Headers, body: bytes, worth: bool) -> None:
     assert may_get_rpc_answer(method, headers, body) is worth
+
+
+BEGINS: dict[str, tuple[Headers, bytes, bool]] = {
+    "JSON": ([], b' {"a', True),
+    "a picture": ([], b"\x89PNG", False),
+    "an archive": ([], b"\x1f\x8b\x08", False),
+    "gzip of JSON": ([("Content-Encoding", "gzip")], gzip.compress(b'{"a":1}' * 99)[:60], True),
+    "gzip of a picture": ([("Content-Encoding", "gzip")], gzip.compress(b"\x89PNG" + bytes(999)), False),
+    "gzip in name only": ([("Content-Encoding", "gzip")], b'{"a', True),
+    "an encoding that nobody knows": ([("Content-Encoding", "foo")], b'[{"a', True),
+    "zstd": ([("Content-Encoding", "zstd")], b"\x28\xb5\x2f\xfd", False),
+}
+
+
+@pytest.mark.parametrize(("headers", "start", "may"), BEGINS.values(), ids=BEGINS)
+def test_what_a_body_may_turn_out_to_be_by_its_beginning(headers: Headers, start: bytes, may: bool) -> None:
+    assert may_be_message(headers, start) is may

@@ -55,7 +55,7 @@ def rule(text: str) -> str:
         (rule('effect: deny\n    reason: ""'), "5:13: rule 'r': reason: is empty", ""),
         (rule("effect: deny\n    args: {a: 5}"), "5:15: rule 'r': a: should be a mapping, not a number", ""),
         (rule('effect: deny\n    args: {a: {le: "5"}}'), "5:20: rule 'r': le: should be a number, not text", "quotes"),
-        (rule("effect: deny\n    args: {a: {le: 1e3}}"), "5:20: rule 'r': le: should be a number, not text", "exponent"),
+        (rule("effect: deny\n    args: {a: {le: 1e3}}"), "5:20: '1e3' looks like a number", "Write 1000, or quote it"),
         (rule("effect: deny\n    args: {a: {le: true}}"), "5:20: rule 'r': le: should be a number, not true", ""),
         (rule("effect: deny\n    args: {a: {lte: 5}}"), "5:16: rule 'r': unknown key 'lte'", "Did you mean"),
         (rule("effect: deny\n    args: {a: {type: int}}"), "5:22: rule 'r': type: 'int' is not known", "integer"),

@@ -196,3 +196,26 @@ def test_a_canonical_path_stays_what_it_is_for_every_reader(text: str) -> None:
 def test_hosts_are_normalised_once() -> None:
     assert normal_host("Files.CORP.example.") == "files.corp.example"
     assert normal_host("[::0001]") == "::1"
+
+
+@pytest.mark.parametrize(
+    ("path", "announced"),
+    [
+        ("/mcp/messages", True),
+        ("/mcp/Messages", True),
+        ("/mcp/messages/", True),
+        ("/mcp/messages/x", True),
+        ("/mcp/messages.", True),
+        ("/mcp", False),
+        ("/mcp/other", False),
+        ("/mcp/message", False),
+    ],
+)
+def test_every_spelling_of_an_announced_path_is_known(path: str, announced: bool) -> None:
+    one = Server(id="one", scheme="https", host="a.corp.example", port=443, path="/mcp")
+    other = Server(id="other", scheme="https", host="a.corp.example", port=443, path="/other")
+    table = ServerTable(Servers(servers=(one, other)))
+    assert not table.is_endpoint(one, path)
+    table.learn_endpoint(one, "/mcp/messages")
+    assert table.is_endpoint(one, path) is announced
+    assert not table.is_endpoint(other, path)

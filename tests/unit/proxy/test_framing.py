@@ -16,6 +16,7 @@ from mitmproxy import http
 from callerid.identity import tokens
 from callerid.proxy.bodies import TokenScan, is_framed
 from callerid.proxy.framing import (
+    MAX_EMPTY,
     MAX_FOLDED,
     MAX_HELLO,
     MAX_SMALL,
@@ -92,6 +93,29 @@ def test_a_head_is_measured() -> None:
     head += b"GET / HTTP/1.1\r\nA: b\r\n c\r\n\r\nrest"
     assert head.maybe_extract_lines() == [b"GET / HTTP/1.1", b"A: b", b" c"]
     assert (head.size, head.lines, head.folded, bytes(head)) == (28, 3, False, b"rest")
+
+
+def test_empty_lines_are_counted_from_head_to_head() -> None:
+    head = Head()
+    for _ in range(3):
+        head += b"\r\n\n" * (MAX_EMPTY // 2) + b"GET / HTTP/1.1\r\n\r\n"
+        assert head.skip_empty_lines()
+        assert head.maybe_extract_lines() == [b"GET / HTTP/1.1"]
+    for _ in range(MAX_EMPTY):
+        head += b"\n"
+        assert head.skip_empty_lines()
+    head += b"\n"
+    assert not head.skip_empty_lines()
+
+
+def test_a_return_alone_is_no_empty_line() -> None:
+    head = Head()
+    head += b"\r"
+    assert head.skip_empty_lines()
+    assert bytes(head) == b"\r"
+    head += b"\nGET"
+    assert head.skip_empty_lines()
+    assert bytes(head) == b"GET"
 
 
 def test_a_long_head_with_folds_is_never_joined() -> None:
