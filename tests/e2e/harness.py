@@ -723,6 +723,13 @@ rules:
     who: ["group:engineering"]
     servers: {served}
     tools: ["*", "resource:thing://*", "prompt:*"]
+  - id: stateful-asks
+    effect: allow
+    who: ["group:engineering"]
+    servers: [stateful]
+    tools: ["method:elicitation/create"]
+    args:
+      mode: {{eq: form}}
   - id: interns-read
     effect: allow
     who: ["group:interns"]

@@ -27,6 +27,7 @@ from typing import Any
 
 import uvicorn
 from mcp.server.mcpserver import Context, MCPServer
+from mcp.shared.exceptions import MCPError
 from pydantic import BaseModel
 from starlette.applications import Starlette
 from starlette.types import Message, Receive, Scope, Send
@@ -37,6 +38,12 @@ class Size(BaseModel):
 
     width: int
     height: int
+
+
+class Color(BaseModel):
+    """What ``ask_color`` asks for."""
+
+    answer: str
 
 
 def things(gates: dict[str, asyncio.Event], note: Callable[[dict[str, Any]], None]) -> MCPServer[Any]:
@@ -84,6 +91,15 @@ def things(gates: dict[str, asyncio.Event], note: Callable[[dict[str, Any]], Non
         """Let ``wait_for`` go on."""
         gates[gate].set()
         return "opened"
+
+    @server.tool(structured_output=False)
+    async def ask_color(ctx: Context[Any, Any]) -> str:
+        """Ask the person for a colour."""
+        try:
+            given = await ctx.elicit(message="Which colour?", schema=Color)
+        except MCPError as error:
+            return f"refused: {error.error.message}"
+        return f"{given.action}: {given.data.answer if given.action == 'accept' else ''}"
 
     @server.resource("thing://public/readme")
     def readme() -> str:

@@ -9,7 +9,7 @@ import pytest
 
 from tests.e2e.harness import SECRET, Stage, newest, settled, wait_for
 
-VISIBLE = ["read_thing", "query", "measure", "break_thing", "wait_for", "open_gate"]
+VISIBLE = ["read_thing", "query", "measure", "break_thing", "wait_for", "open_gate", "ask_color"]
 
 
 def opened(stage: Stage, server: str, who: str | None = "alice", entry: str = "run", **step: Any) -> Any:

@@ -59,11 +59,21 @@ class Asker:
 
 @pytest.fixture(scope="module")
 def clients(stage: Stage) -> Iterator[Partner]:
+    yield from started(stage, "alice")
+
+
+@pytest.fixture(scope="module")
+def strangers(stage: Stage) -> Iterator[Partner]:
+    """Clients of the CI job, which no rule allows anything here."""
+    yield from started(stage, "ci")
+
+
+def started(stage: Stage, who: str) -> Iterator[Partner]:
     program = node()
     if program is None or not MODULES.is_dir():
         pytest.skip("the TypeScript SDKs are not installed: run scripts/node first")
     environ = {
-        **stage.forward("alice"),
+        **stage.forward(who),
         "NODE_USE_ENV_PROXY": "1",
         "NODE_EXTRA_CA_CERTS": str(stage.proxies["run"].ca_cert),
         "NODE_MODULES": str(MODULES),
@@ -121,3 +131,44 @@ def test_another_refused_request_is_an_error_with_its_reason(asker: Asker) -> No
     assert "no_grant" in refused["message"], refused
     assert asker("call", tool="read_thing", arguments={"name": "y"})["text"] == "thing y"
     assert asker("state")["faults"] == []
+
+
+QUESTIONS = [
+    ("ts1", "http", "stateful", None),
+    ("ts1", "sse", "old", None),
+    ("ts2", "http", "stateful", None),
+]
+
+
+@pytest.mark.parametrize("way", QUESTIONS, ids=lambda way: "-".join(str(part) for part in way if part))
+def test_what_a_server_asks_reaches_the_person_or_nobody(
+    clients: Partner, stage: Stage, way: tuple[str, str, str, str | None]
+) -> None:
+    sdk, transport, server, mode = way
+    proxy, client = stage.proxies["run"], Asker(clients, sdk)
+    client("open", url=stage.server.url(server), transport=transport, mode=mode)
+    since = newest(proxy)
+    said = client("call", tool="ask_color", arguments={})
+    allowed = server == "stateful"
+    assert said["text"] == ("accept: blue" if allowed else "refused: The client's side refused this request.")
+    assert client("state") == {"asked": 1 if allowed else 0, "faults": []}
+    assert client("call", tool="read_thing", arguments={"name": "z"})["text"] == "thing z"
+    asked = [row for row in proxy.rows("seq > ?", since) if row["direction"] == "server"]
+    assert [(row["method"], row["verdict"], row["rule"]) for row in asked] == [
+        ("elicitation/create", "allow", "stateful-asks") if allowed else ("elicitation/create", "deny", None)
+    ]
+    client("close")
+
+
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: "-".join(str(part) for part in way if part))
+def test_who_may_do_nothing_is_told_so_at_the_connect(
+    strangers: Partner, stage: Stage, way: tuple[str, str, str, str | None]
+) -> None:
+    sdk, transport, server, mode = way
+    proxy, client = stage.proxies["run"], Asker(strangers, sdk)
+    since, before = newest(proxy), len(stage.server.lines())
+    refused = client.ask("open", url=stage.server.url(server), transport=transport, mode=mode)["error"]
+    told = f"{refused['message']} {refused['data']}"
+    assert "no_grant" in told or "403" in told or "405" in told, refused
+    assert len(stage.server.lines()) == before
+    assert {(row["verdict"], row["reason"]) for row in proxy.rows("seq > ?", since)} == {("deny", "no_grant")}

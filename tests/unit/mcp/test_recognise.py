@@ -73,6 +73,9 @@ SEEN: dict[str, tuple[bytes, Headers]] = {
     "brotli with both accepted": (b"\x0b\x02\x80abc", [("Content-Encoding", "br"), BOTH]),
     "gzip in name only": (CALL.encode(), [("Content-Encoding", "gzip")]),
     "raw deflate in name only": (CALL.encode(), [("Content-Encoding", "deflate")]),
+    "raw deflate in name only, that can be undone": (
+        b'[{"ad":1,' + CALL.encode()[1:] + b"]", [("Content-Encoding", "deflate")],
+    ),
     "an encoding that nobody knows": (CALL.encode(), [("Content-Encoding", "foo")]),
     "brotli in name only": (CALL.encode(), [("Content-Encoding", "br")]),
     "two encodings in name only": (CALL.encode(), [("Content-Encoding", "gzip, br")]),
@@ -396,7 +399,7 @@ WORTH: dict[str, tuple[str, Headers, bytes, bool]] = {
     "JSON-RPC in raw deflate in name only": (
         "POST",
         [("Content-Encoding", "deflate")],
-        b" " + rpc("acme/run"),
+        b'[{"ad":1,' + CALL.replace("tools/call", "acme/run").encode()[1:] + b"]",
         True,
     ),
     "gzip of another thing": ("POST", [("Content-Encoding", "gzip")], gzip.compress(b'{"a":1}'), False),
