@@ -256,7 +256,8 @@ def test_an_upgrade_is_refused(places: Places, protocol: str, verb: str) -> None
 
 @pytest.mark.parametrize("tls", [True, False], ids=["in TLS", "in the clear"])
 @pytest.mark.parametrize(
-    "start", [b"\r\n", b"\n\n", b"\0\0\0\0", b"{", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"\x16\x03\x01"]
+    "start",
+    [b"\r\n" * 5, b"\0\0\0\0", b"{", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"\x16\x03\x01"],
 )
 def test_bytes_that_are_not_http_after_connect_reach_nobody(places: Places, start: bytes, tls: bool) -> None:
     """The classic way around a proxy of this kind: what does not look like HTTP would be passed on raw."""
