@@ -21,11 +21,12 @@ type Tree = Mapping[str, str]
 """Path below addon/, with slashes -> source text."""
 type Rule = Callable[[Tree], list[str]]
 
-BASE = frozenset({"model", "errors", "config", "home"})
+BASE = frozenset({"reasons", "model", "errors", "config", "home"})
 ROOMS = frozenset({"mcp", "identity", "policy", "credentials", "audit"})
 ALLOWED: Mapping[str, frozenset[str]] = {
     "__init__": frozenset(),
-    "model": frozenset(),
+    "reasons": frozenset(),
+    "model": frozenset({"reasons"}),
     "errors": frozenset(),
     "config": frozenset({"model", "errors"}),
     "home": frozenset({"model", "errors", "config"}),

@@ -1,4 +1,4 @@
-"""The nouns that every room speaks: frozen, slotted, and without an import of ours.
+"""The nouns that every room speaks: frozen and slotted. The closed lists are in reasons.
 
 Nothing in here decides. A default never permits: ``Decision`` has no default verdict.
 """
@@ -11,113 +11,15 @@ from enum import IntEnum, StrEnum
 from types import MappingProxyType
 from typing import Any
 
+from callerid.reasons import FindingKind as FindingKind
+from callerid.reasons import Outcome as Outcome
+from callerid.reasons import Reason as Reason
+from callerid.reasons import Verdict as Verdict
+
 EMPTY: Mapping[str, Any] = MappingProxyType({})
 
 type RpcId = str | int
 """A JSON-RPC id, kept with its JSON type: 0 is an id, and "1" is not 1 (JSON-RPC 2.0 section 4)."""
-
-
-class Verdict(StrEnum):
-    """What became of a message. ERROR is a refusal for a fault on our side, never a pass."""
-
-    DENY = "deny"
-    ALLOW = "allow"
-    ERROR = "error"
-
-
-class Reason(StrEnum):
-    """Why. A closed list and a stable API: stored, sent, documented, tested."""
-
-    # allowed
-    GRANTED = "granted"
-    PROTOCOL = "protocol"
-    OBSERVED = "observed"
-    MONITORED = "monitored"
-    # who is calling
-    NO_EVIDENCE = "no_evidence"
-    EVIDENCE_AMBIGUOUS = "evidence_ambiguous"
-    EVIDENCE_UNRECOGNISED = "evidence_unrecognised"
-    TOKEN_MALFORMED = "token_malformed"
-    TOKEN_UNKNOWN = "token_unknown"
-    TOKEN_EXPIRED = "token_expired"
-    TOKEN_REVOKED = "token_revoked"
-    JWT_INVALID = "jwt_invalid"
-    JWT_EXPIRED = "jwt_expired"
-    JWT_AUDIENCE = "jwt_audience"
-    JWT_KEYS_UNAVAILABLE = "jwt_keys_unavailable"
-    CERTIFICATE_UNTRUSTED = "certificate_untrusted"
-    CERTIFICATE_EXPIRED = "certificate_expired"
-    CERTIFICATE_REVOKED = "certificate_revoked"
-    IDENTITY_CONFLICT = "identity_conflict"
-    WORKLOAD_UNKNOWN = "workload_unknown"
-    AGENT_NOT_PERMITTED = "agent_not_permitted"
-    PRINCIPAL_BLOCKED = "principal_blocked"
-    # whose it is
-    SESSION_NOT_YOURS = "session_not_yours"
-    SESSION_UNKNOWN = "session_unknown"
-    EVENT_NOT_YOURS = "event_not_yours"
-    TASK_NOT_YOURS = "task_not_yours"
-    STATE_NOT_YOURS = "state_not_yours"
-    REQUEST_NOT_YOURS = "request_not_yours"
-    RESPONSE_UNEXPECTED = "response_unexpected"
-    # where it goes
-    UNKNOWN_SERVER = "unknown_server"
-    DESTINATION_MISMATCH = "destination_mismatch"
-    PATH_NOT_CANONICAL = "path_not_canonical"
-    UPGRADE_REFUSED = "upgrade_refused"
-    ADDRESS_REFUSED = "address_refused"
-    TOKEN_IN_REQUEST = "token_in_request"
-    # what it says
-    MALFORMED_JSON = "malformed_json"
-    DUPLICATE_KEY = "duplicate_key"
-    NOT_UTF8 = "not_utf8"
-    ENCODING_REFUSED = "encoding_refused"
-    TOO_LARGE = "too_large"
-    HEADERS_TOO_LARGE = "headers_too_large"
-    TOO_SLOW = "too_slow"
-    TOO_MANY_IN_FLIGHT = "too_many_in_flight"
-    TOO_DEEP = "too_deep"
-    MALFORMED_MESSAGE = "malformed_message"
-    MALFORMED_HTTP = "malformed_http"
-    HEADER_MISMATCH = "header_mismatch"
-    UNSUPPORTED_VERSION = "unsupported_version"
-    BATCH_REFUSED = "batch_refused"
-    BATCH_PARTNER_DENIED = "batch_partner_denied"
-    NOT_MCP = "not_mcp"
-    METHOD_UNKNOWN = "method_unknown"
-    # what the rules say
-    RULE_DENIED = "rule_denied"
-    REQUIREMENT_FAILED = "requirement_failed"
-    NO_GRANT = "no_grant"
-    OUTSIDE_SCOPE = "outside_scope"
-    # the shared credential
-    CREDENTIAL_UNAVAILABLE = "credential_unavailable"
-    CREDENTIAL_NOT_BOUND = "credential_not_bound"
-    # our own faults, and the caller's departure
-    AUDIT_UNAVAILABLE = "audit_unavailable"
-    INTERNAL_ERROR = "internal_error"
-    CLIENT_GONE = "client_gone"
-
-
-class Outcome(StrEnum):
-    """How an allowed message ended. A call without an outcome row reads as ``unknown``."""
-
-    OK = "ok"
-    TOOL_ERROR = "tool_error"
-    RPC_ERROR = "rpc_error"
-    HTTP_ERROR = "http_error"
-    INPUT_REQUIRED = "input_required"
-    TASK = "task"
-    ACCEPTED = "accepted"
-    UNANSWERED = "unanswered"
-    UPSTREAM_REFUSED_CREDENTIAL = "upstream_refused_credential"
-    RESPONSE_REFUSED = "response_refused"
-    UPSTREAM_GONE = "upstream_gone"
-    CLIENT_GONE = "client_gone"
-    CUT = "cut"
-    IDLE = "idle"
-    RESPONSE_TOO_LARGE = "response_too_large"
-    NOT_SENT = "not_sent"
 
 
 class Assurance(IntEnum):
@@ -146,6 +48,8 @@ class Carrier(StrEnum):
     X_CALLERID_TOKEN = "x_callerid_token"
     PROXY_TLS = "proxy_tls"
     INNER_TLS = "inner_tls"
+    FORWARDED_CLIENT_CERT = "x_forwarded_client_cert"
+    CLIENT_CERT_HEADER = "client_cert"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,7 +87,10 @@ class Ceiling:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """Who is calling, as verified: the answer of ``identity.identify``."""
+    """Who is calling, as verified: the answer of ``identity.identify``.
+
+    ``via`` is the id of the trusted hop that spoke for the caller, None where the caller came itself.
+    """
 
     principal: Principal
     agent: str | None
@@ -195,6 +102,7 @@ class Caller:
     groups: frozenset[str] = frozenset()
     ceilings: tuple[Ceiling, ...] = ()
     expires_us: int | None = None
+    via: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,6 +121,7 @@ class Kind(StrEnum):
     TOOL = "tool"
     RESOURCE = "resource"
     PROMPT = "prompt"
+    HTTP = "http"
     PROTOCOL = "protocol"
     METHOD = "method"
 
@@ -379,3 +288,20 @@ class OutcomeRecord:
     response_bytes: int | None = None
     detail: str | None = None
     handle: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FindingRecord:
+    """Something for an operator, appended to the audit. ``event_id`` is that of the call it was seen in.
+
+    ``credential`` is ``ID@vN`` of ours; ``fingerprint`` the keyed digest of a value that is not kept.
+    """
+
+    time_us: int
+    kind: FindingKind
+    event_id: str | None = None
+    server: str | None = None
+    principal: str | None = None
+    credential: str | None = None
+    fingerprint: str | None = None
+    detail: str | None = None

@@ -30,6 +30,9 @@ REASONS: Mapping[Reason, Description] = {
         "A rule would have refused the call, but it only monitors; `would_rule` names it.",
         "Look at these rows before you enforce the rule.",
     ),
+    Reason.ANSWERED_HERE: Description(
+        "callerid answered itself: its own metadata, key set, `whoami` or `derive`. Nothing went to a server."
+    ),
     Reason.NO_EVIDENCE: Description(
         "The caller presented nothing that says who it is.",
         "Set the client up with a scoped token, a JWT or a client certificate.",
@@ -55,6 +58,10 @@ REASONS: Mapping[Reason, Description] = {
         "The scoped token, or one it was derived from, was revoked.",
         "Find out who still uses it before you issue another.",
     ),
+    Reason.TOKEN_NETWORK: Description(
+        "The scoped token came from an address outside of its networks.",
+        "If the caller is right, issue one for that network; if not, revoke it: somebody else has it.",
+    ),
     Reason.JWT_INVALID: Description(
         "The JWT's form, signature, algorithm or a required claim does not hold.",
         "Compare the token with its issuer in identities.yaml; `detail` says which part failed.",
@@ -66,6 +73,10 @@ REASONS: Mapping[Reason, Description] = {
     Reason.JWT_AUDIENCE: Description(
         "The JWT was made for somebody else.",
         "Ask the issuer for a token with an audience listed in identities.yaml.",
+    ),
+    Reason.JWT_PROOF: Description(
+        "The JWT is bound to a key or certificate, and the proof of holding it is missing, wrong or used.",
+        "A token without its key is a stolen one, until the client is shown to be misconfigured.",
     ),
     Reason.JWT_KEYS_UNAVAILABLE: Description(
         "The issuer's public keys could not be had, so its JWTs cannot be verified.",
@@ -81,6 +92,10 @@ REASONS: Mapping[Reason, Description] = {
     Reason.CERTIFICATE_REVOKED: Description(
         "The client certificate is on the revocation list or the deny list.",
         "Find out who still holds it.",
+    ),
+    Reason.CERTIFICATE_REQUIRED: Description(
+        "identities.yaml asks every client of the proxy for a certificate, and this one had none.",
+        "Give the client a certificate and an `https://` proxy URL.",
     ),
     Reason.IDENTITY_CONFLICT: Description(
         "Two pieces of evidence name different principals.",
@@ -147,6 +162,18 @@ REASONS: Mapping[Reason, Description] = {
     Reason.TOKEN_IN_REQUEST: Description(
         "A scoped token was found where it would have left: in a URL, a body or a foreign header.",
         "Rotate that token, and mend the client.",
+    ),
+    Reason.RAW_KEY: Description(
+        "The request carried the raw shared credential, of which the caller should know nothing.",
+        "Take it out of that client; `tripwire: replace` serves such callers while a fleet is moved.",
+    ),
+    Reason.OAUTH_WITHHELD: Description(
+        "A client looked for the login of a server whose credential callerid holds, and was shown none.",
+        "Nothing, if the client is set up with a credential for callerid.",
+    ),
+    Reason.DERIVE_REFUSED: Description(
+        "A holder asked for a token that would be good for more, or longer, than its own.",
+        "Ask for less, or have one issued.",
     ),
     Reason.MALFORMED_JSON: Description(
         "The body is not valid JSON by the strict reading of RFC 8259.",
@@ -225,6 +252,10 @@ REASONS: Mapping[Reason, Description] = {
     Reason.CREDENTIAL_NOT_BOUND: Description(
         "The shared credential may not go to this place.",
         "Compare its `bind` with the server's URL; the secret did not leave.",
+    ),
+    Reason.NO_SUBJECT_TOKEN: Description(
+        "The server's credential is exchanged for the caller's own token, and the caller came with none.",
+        "The caller needs a JWT of the identity provider, in `Authorization` or `Proxy-Authorization`.",
     ),
     Reason.AUDIT_UNAVAILABLE: Description(
         "The row of the decision could not be stored in time, so the call was refused.",

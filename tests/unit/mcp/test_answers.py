@@ -30,7 +30,7 @@ from callerid.mcp.sse import EventParser
 from callerid.model import Kind, Malformed, Message, MessageType, Reason, RpcId
 
 DECISION = "0193a0c0-0000-7000-8000-000000000001"
-ALLOWED = {Reason.GRANTED, Reason.PROTOCOL, Reason.OBSERVED, Reason.MONITORED}
+ALLOWED = {Reason.GRANTED, Reason.PROTOCOL, Reason.OBSERVED, Reason.MONITORED, Reason.ANSWERED_HERE}
 REFUSALS = [reason for reason in Reason if reason not in ALLOWED]
 IDENTITY = [
     reason for reason in REFUSALS if REFUSALS.index(reason) <= REFUSALS.index(Reason.PRINCIPAL_BLOCKED)
