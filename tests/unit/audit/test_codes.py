@@ -18,5 +18,5 @@ def test_descriptions_are_sentences() -> None:
 
 
 def test_every_refusal_says_what_to_do() -> None:
-    passing = {Reason.GRANTED, Reason.PROTOCOL, Reason.CLIENT_GONE}
+    passing = {Reason.GRANTED, Reason.PROTOCOL, Reason.CLIENT_GONE, Reason.ANSWERED_HERE}
     assert {reason for reason, description in REASONS.items() if not description.do} == passing
