@@ -17,7 +17,7 @@ from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
-LOCKS = ("runtime", "dev")
+LOCKS = ("runtime", "extras", "dev")
 
 FURNITURE = (
     "pyproject.toml",
@@ -197,13 +197,14 @@ def test_a_lock_pins_everything_by_hash(name: str) -> None:
 
 def test_production_runs_what_was_tested() -> None:
     tested = lock("dev")
-    assert {package: pin for package, pin in lock("runtime").items() if tested.get(package) != pin} == {}
+    for name in ("runtime", "extras"):
+        assert {package: pin for package, pin in lock(name).items() if tested.get(package) != pin} == {}
 
 
 @pytest.mark.parametrize("name", LOCKS)
 def test_a_lock_answers_its_floors(name: str) -> None:
     pins = lock(name)
-    floor = [*floors("runtime"), *(floors("dev") if name == "dev" else [])]
+    floor = [item for file in LOCKS[: LOCKS.index(name) + 1] for item in floors(file)]
     short = [
         str(item)
         for item in floor
@@ -219,8 +220,11 @@ def test_the_package_asks_for_what_the_lock_was_made_of() -> None:
     pinned = made.pop("mitmproxy")
     assert asked.pop("mitmproxy").specifier.contains(str(pinned.specifier).removeprefix("=="))
     assert {str(item) for item in asked.values()} == {str(item) for item in made.values()}
-    demo = {str(Requirement(item)) for item in project["optional-dependencies"]["demo"]}
+    extras = project["optional-dependencies"]
+    demo = {str(Requirement(item)) for item in extras.pop("demo")}
     assert demo <= {str(item) for item in floors("dev")}
+    wanted = {str(Requirement(item)) for items in extras.values() for item in items}
+    assert wanted == {str(item) for item in floors("extras")}
 
 
 # --- the command and the wheel ---
