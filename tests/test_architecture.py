@@ -38,16 +38,17 @@ ALLOWED: Mapping[str, frozenset[str]] = {
 }
 """Who may import whom. A room may always import itself, and callerid.__version__ is everybody's."""
 
-SQLITE = ("callerid/audit/", "callerid/identity/registry.py")
+SQLITE = ("callerid/audit/", "callerid/identity/storage.py")
 CLOCK = (
     "callerid/cli/",  # a command reads the clock once and hands it on
     "callerid/proxy/addon.py",
     "callerid/proxy/answering.py",
+    "callerid/proxy/keeping.py",
     "callerid/proxy/runtime.py",
     "callerid/proxy/serve.py",
     "callerid/proxy/shut.py",
 )
-CHANCE = ("callerid/cli/", "callerid/proxy/runtime.py")
+CHANCE = ("callerid/cli/", "callerid/proxy/keeping.py", "callerid/proxy/runtime.py")
 HOMES: Mapping[str, tuple[str, ...]] = {
     "mitmproxy": ("callerid/proxy/",),
     "mitmproxy_rs": ("callerid/proxy/",),
@@ -58,10 +59,9 @@ HOMES: Mapping[str, tuple[str, ...]] = {
     # Backtracking on what a caller sends stops the proxy: caller data meets google-re2 or string code.
     "re": (
         "callerid/cli/",  # arguments of the operator
-        "callerid/policy/places.py",  # addresses and bindings in rule files
+        "callerid/policy/places.py",  # addresses, bindings and pointers in rule files
         "callerid/policy/problems.py",  # lines of a rule file, to quote them
         "callerid/policy/secretlike.py",  # values in rule files that look like secrets
-        "callerid/policy/servers.py",  # pointers in rule files
         "callerid/policy/strictyaml.py",  # scalars of rule files
     ),
     "time.time": CLOCK,
@@ -78,7 +78,10 @@ HOMES: Mapping[str, tuple[str, ...]] = {
     "uuid.uuid4": CHANCE,
     "uuid.uuid7": CHANCE,
     # What a table of imports cannot see through.
-    "importlib.import_module": ("callerid/cli/main.py",),  # a command loads only its own module
+    "importlib.import_module": (
+        "callerid/cli/main.py",  # a command loads only its own module
+        "callerid/credentials/sources/lazy.py",  # libraries that are extras
+    ),
     "builtins.__import__": (),
     "builtins.eval": (),
     "builtins.exec": (),
@@ -331,7 +334,7 @@ def now(time): return time.time
 x = datetime.datetime.fromtimestamp(0)
 """,
     "callerid/proxy/addon.py": "import mitmproxy, time\nfrom callerid.audit import w\ntime.time()",
-    "callerid/identity/registry.py": "import sqlite3",
+    "callerid/identity/storage.py": "import sqlite3",
     "callerid/cli/main.py": "from callerid.proxy import s\nimport importlib as i\ni.import_module('x')",
     **INJECT,
 }

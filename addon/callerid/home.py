@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from dataclasses import dataclass
@@ -35,6 +36,11 @@ class Home:
         """The audit trail (SQLite)."""
         return self.path / "audit.db"
 
+    @property
+    def fingerprint_key(self) -> Path:
+        """The key under which callers' keys are digested: 32 bytes, made once."""
+        return self.path / "fingerprint.key"
+
     def prepare(self) -> None:
         """Create HOME and ``ca/`` with mode 0700, and tighten a looser HOME of our own.
 
@@ -62,16 +68,23 @@ class Home:
 def private_file(path: Path) -> None:
     """Make sure that ``path`` exists with mode 0600 before anything is written to it.
 
+    A file that is there is not opened: closing it again would take away the locks that SQLite holds on it in
+    this process, whatever the descriptor (POSIX, fcntl).
+
     Raises:
         StoreError: the file cannot be made or its mode cannot be set.
     """
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            if stat.S_IMODE(os.fstat(descriptor).st_mode) & 0o077:
-                os.fchmod(descriptor, 0o600)
-        finally:
-            os.close(descriptor)
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        except FileExistsError:
+            mode = os.stat(path).st_mode
+            if stat.S_ISDIR(mode):
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR)) from None
+            if not os.access(path, os.W_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES)) from None
+            if stat.S_IMODE(mode) & 0o077:
+                os.chmod(path, 0o600)
     except OSError as error:
         raise StoreError(
             f"{path} cannot be opened for writing: {error.strerror or error}",

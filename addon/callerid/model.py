@@ -54,11 +54,15 @@ class Carrier(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """One verified piece of evidence. ``credential_id`` names it without being it."""
+    """One verified piece of evidence. ``credential_id`` names it without being it.
+
+    ``bound``: a token that is good in the hands of its holder only (RFC 7800 ``cnf``), which was proven.
+    """
 
     kind: EvidenceKind
     carrier: Carrier
     credential_id: str
+    bound: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,7 +234,8 @@ class Decision:
 class DecisionRecord:
     """One row of the audit, written before a byte leaves. Times are microseconds since the epoch, UTC.
 
-    ``path`` is that of the URL, without its query. ``caused_by`` is the event id of the call in whose
+    ``path`` is that of the URL, without its query. ``via`` is the id of the trusted hop that spoke for the
+    caller. ``caused_by`` is the event id of the call in whose
     answer a server asked (``direction`` server), or of the server's request that a client answers.
     """
 
@@ -270,6 +275,7 @@ class DecisionRecord:
     direction: Direction = Direction.CLIENT
     caused_by: str | None = None
     path: str | None = None
+    via: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

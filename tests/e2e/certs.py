@@ -92,8 +92,9 @@ class ClientPki:
         self, label: str, email: str | None = "alice@corp.example", *, issuer: Authority | None = None,
         usage: x509.ObjectIdentifier | None = Usage.CLIENT_AUTH, starts: timedelta = -DAY,
         ends: timedelta = 30 * DAY, self_signed: bool = False, chain: Iterable[Authority] = (),
+        names: Iterable[x509.GeneralName] = (),
     ) -> Leaf:  # fmt: skip
-        """A certificate whose SAN is ``email`` (None: no SAN at all). Good, unless told otherwise."""
+        """A certificate with ``email`` and ``names`` as SANs (none: no SAN). Good, unless told otherwise."""
         key = ec.generate_private_key(ec.SECP256R1())
         signer = issuer or self.corp
         subject = _name(email or "alice@corp.example")
@@ -113,10 +114,9 @@ class ClientPki:
                 x509.AuthorityKeyIdentifier.from_issuer_public_key(signing_key.public_key()), critical=False
             )
         )
-        if email is not None:
-            builder = builder.add_extension(
-                x509.SubjectAlternativeName([x509.RFC822Name(email)]), critical=False
-            )
+        sans = [*([x509.RFC822Name(email)] if email is not None else []), *names]
+        if sans:
+            builder = builder.add_extension(x509.SubjectAlternativeName(sans), critical=False)
         if usage is not None:
             builder = builder.add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
         certificate = builder.sign(signing_key, hashes.SHA256())

@@ -776,6 +776,7 @@ def settled(proxy: Proxy, since: int, count: int, where: str = "1") -> list[dict
 def mint(
     proxy: Proxy, principal: str = "user:alice@corp.example", *, seconds: int = 86_400,
     agent: str | None = None, servers: tuple[str, ...] | None = None, tools: tuple[str, ...] | None = None,
+    networks: tuple[str, ...] | None = None,
 ) -> str:  # fmt: skip
     """A scoped token, entered in the registry as ``callerid issue`` does; negative ``seconds``: expired."""
     token = tokens.mint(os.urandom(tokens.RANDOM_BYTES))
@@ -785,6 +786,7 @@ def mint(
         opened.issue(
             token_digest=tokens.digest(token), principal=principal, agent=agent, servers=servers, tools=tools,
             created_us=min(now, expires - 1_000_000), expires_us=expires, created_by="tests",
+            networks=networks,
         )  # fmt: skip
     return token
 

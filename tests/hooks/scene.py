@@ -29,6 +29,7 @@ class Scene:
     upstream: harness.Upstream
     proxy: harness.Proxy
     token: str
+    told: bool = False
 
     def ask(self, body: bytes, *, token: str | None = None) -> harness.Answer | None:
         """One call on a connection of its own; None if the connection was closed instead of answered."""
@@ -64,12 +65,19 @@ def issue(home: Home, principal: str) -> str:
 
 
 @contextlib.asynccontextmanager
-async def playing(folder: Path, rules: dict[str, str] | None = None) -> AsyncIterator[Scene]:
+async def playing(
+    folder: Path, rules: dict[str, str] | None = None, *, assertion: bool = False
+) -> AsyncIterator[Scene]:
+    """``assertion``: by the standard rules, but the server is told who calls."""
     from datetime import UTC, datetime
 
     pki = harness.Pki(folder / "pki")
     upstream = harness.Upstream(pki.server_context())
-    proxy = harness.Proxy(folder / "callerid", rules or harness.standard_rules(upstream.port), ca=pki.ca)
+    standard = harness.standard_rules(upstream.port)
+    if assertion:
+        told = harness.servers(upstream.port, extra="    assertion: {meta: true}\n")
+        standard["servers.yaml"] = told
+    proxy = harness.Proxy(folder / "callerid", rules or standard, ca=pki.ca)
     home = Home(proxy.home)
     ca.ensure(home, now=datetime.now(UTC))
     os.environ["THINGS_SECRET"] = harness.SECRET
@@ -84,13 +92,13 @@ async def playing(folder: Path, rules: dict[str, str] | None = None) -> AsyncIte
         ssl_verify_upstream_trusted_ca=str(pki.ca),
     )  # fmt: skip
     addon.open()
-    os.environ.pop("THINGS_SECRET")
+    os.environ.pop("THINGS_SECRET", None)
     running = asyncio.create_task(master.run())
     try:
         async with asyncio.timeout(harness.DEADLINE):
             await up.wait()
         proxy.ports = [address[1] for address in master.addons.get("proxyserver").listen_addrs()]
-        yield Scene(addon, upstream, proxy, issue(home, "user:alice@corp.example"))
+        yield Scene(addon, upstream, proxy, issue(home, "user:alice@corp.example"), assertion)
     finally:
         await _end(master, running)
         upstream.close()

@@ -106,6 +106,8 @@ def check(scene: Scene, where: str, marker: str, answer: harness.Answer | None, 
     rows = scene.proxy.rows("arguments like ?", f"%{marker}%")
     allowed = [row for row in rows if row["verdict"] == "allow"]
     if arrived(scene, marker):
+        told = [seen.header("x-callerid-assertion") for seen in scene.upstream.seen]
+        assert not scene.told or all(told), f"{where}: a call arrived without its assertion"
         assert not deniable, f"{where}: a call that the rules deny arrived"
         assert allowed, f"{where}: a call arrived without its row"
     if answer is not None:
@@ -138,13 +140,17 @@ async def all_aims(scene: Scene, injector: Injector) -> list[Aim]:
 
 async def test_a_fault_at_any_internal_call_on_the_loop_never_lets_a_call_through(tmp_path: Path) -> None:
     injector = Injector(loop_thread=threading.get_ident(), on_loop=True)
-    async with playing(tmp_path) as scene:
+    async with playing(tmp_path, assertion=True) as scene:
         with monitoring(injector):
             aims = await all_aims(scene, injector)
             for aim in aims:
                 await play(scene, injector, aim)
         assert len(aims) > 100, "the injector saw too little of the path"
-        assert {"/proxy/walk.py:walk", "/proxy/runtime.py:Runtime.record"} <= injector.hit
+        assert {
+            "/proxy/walk.py:walk",
+            "/proxy/runtime.py:Runtime.record",
+            "/identity/jwt.py:sign",
+        } <= injector.hit
         healthy = await asyncio.to_thread(scene.ask, harness.tool("read_thing", {"marker": "after"}))
         assert healthy is not None
         assert healthy.text == "ran read_thing", "the proxy did not recover"

@@ -24,8 +24,28 @@ function text(result) {
   return (result.content ?? []).map((part) => part.text ?? "").join("");
 }
 
+// An OAuth provider as programs write it; its person is logged in already, so that the login's page sends back a code.
+function person(held) {
+  const redirectUrl = "http://localhost:9/callback";
+  return {
+    redirectUrl,
+    clientMetadata: { client_name: "tests", redirect_uris: [redirectUrl] },
+    clientInformation: () => held.registered,
+    saveClientInformation: (registered) => void (held.registered = registered),
+    tokens: () => held.tokens,
+    saveTokens: (tokens) => void (held.tokens = tokens),
+    saveCodeVerifier: (verifier) => void (held.verifier = verifier),
+    codeVerifier: () => held.verifier,
+    async redirectToAuthorization(page) {
+      held.pages = [...(held.pages ?? []), String(page)];
+      const answer = await fetch(page, { redirect: "manual" });
+      held.code = new URL(answer.headers.get("location")).searchParams.get("code");
+    },
+  };
+}
+
 const STEPS = {
-  async open({ on, sdk, transport = "http", url, mode }) {
+  async open({ on, sdk, transport = "http", url, mode, login }) {
     const { Client, StreamableHTTPClientTransport, SSEClientTransport, schema } = SDKS[sdk]();
     const options = { capabilities: { elicitation: { form: {} } } };
     if (mode) options.versionNegotiation = { mode };
@@ -37,7 +57,15 @@ const STEPS = {
       return { action: "accept", content: { answer: "blue" } };
     });
     const Transport = transport === "sse" ? SSEClientTransport : StreamableHTTPClientTransport;
-    await client.connect(new Transport(new URL(url)), TIMEOUT);
+    const auth = login ? person(held) : undefined;
+    const made = new Transport(new URL(url), { authProvider: auth });
+    try {
+      await client.connect(made, TIMEOUT);
+    } catch (error) {
+      if (!held.code) throw Object.assign(error, { data: { pages: held.pages ?? [], tokens: held.tokens ?? null } });
+      await made.finishAuth(held.code);
+      await client.connect(new Transport(new URL(url), { authProvider: auth }), TIMEOUT);
+    }
     sessions.set(on, held);
     return { server: client.getServerVersion()?.name ?? null };
   },
@@ -57,6 +85,9 @@ const STEPS = {
   },
   async state({ asked, faults }) {
     return { asked, faults };
+  },
+  async pages({ pages }) {
+    return pages;
   },
   async close({ client, on }) {
     sessions.delete(on);

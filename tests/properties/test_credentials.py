@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from callerid.config import Binding
 from callerid.credentials.binding import Destination, is_bound, is_canonical, matches
-from callerid.credentials.inject import prepared
+from callerid.credentials.inject import apply, prepared
+from callerid.credentials.outgoing import Outgoing
 from callerid.credentials.scrub import Scrubber
 from callerid.credentials.secret import Secret, is_printable_ascii
 from callerid.credentials.sources import Unavailable, read_source
@@ -175,7 +176,10 @@ def test_whatever_is_in_source_and_rules_a_header_is_sound_or_refused(
     except ConfigError:
         return
     headers: dict[str, str] = {}
-    headers[injection.header] = injection.secret.reveal()
+    place = Outgoing(
+        method="POST", scheme="https", host="h.corp.example", port=443, path="/", headers=headers
+    )
+    apply(injection, place)
     assert is_printable_ascii(headers["Authorization"])
 
 

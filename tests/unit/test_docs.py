@@ -22,9 +22,9 @@ from mitmproxy.test import taddons
 
 from callerid.audit import redact, writer
 from callerid.cli.main import COMMANDS, main
-from callerid.config import Identities
+from callerid.config import Identities, Issuer
 from callerid.credentials import secret, sources
-from callerid.identity import authority, certificates, jwks, jwt
+from callerid.identity import authority, certificates, dpop, jwks, jwt
 from callerid.mcp import methods
 from callerid.model import Outcome, Reason
 from callerid.policy import strictyaml
@@ -92,6 +92,7 @@ def limits() -> Iterator[tuple[str, str, str]]:
     queue = inspect.signature(writer.AuditWriter).parameters["queue_limit"].default
     seconds = (authority.REMEMBER_US / 1e6, float(harden.TCP_TIMEOUT), float(Identities().token_max_ttl))
     remembered, idle, longest = map(span, seconds)
+    stale = span(float(Issuer(id="", issuer="", audiences=(), algorithms=()).stale_for))
     yield "a tool's or a prompt's name", f"{methods.MAX_NAME} characters", "`malformed_message`"
     yield "a resource's URI", f"{methods.MAX_URI} characters", "`malformed_message`"
     yield "silence on a connection", idle, "it is closed; option `tcp_timeout`, in seconds"
@@ -107,9 +108,13 @@ def limits() -> Iterator[tuple[str, str, str]]:
     yield "a scoped token's life", longest, "`max_ttl` of the issuer `local` in identities.yaml"
     yield "a JWT", shown(jwt.MAX_TOKEN), "`jwt_invalid`"
     yield "its `act` chain", f"{jwt.MAX_ACTORS} actors", "`jwt_invalid`"
+    yield "a DPoP proof", shown(dpop.MAX_PROOF), "`jwt_proof`"
+    yield "its age", span(dpop.PROOF_AGE_US / 1e6), "`jwt_proof`"
+    kept = f"{dpop.PROOFS_PER_KEY} per key, {dpop.PROOFS} in all"
+    yield "DPoP proofs that are remembered", kept, "`jwt_proof`"
     yield "the keys of an issuer", shown(jwks.MAX_DOCUMENT), "the last good ones are kept"
     yield "their age", shown(jwks.REFRESH_EVERY), "fetched again"
-    yield "their age when the issuer cannot be reached", shown(jwks.STALE_AFTER), "`jwt_keys_unavailable`"
+    yield "their age when the issuer cannot be reached", stale, "`jwt_keys_unavailable`"
     yield "a client's certificate chain", f"{certificates.MAX_CHAIN} certificates", "`certificate_untrusted`"
     yield "belief in a verified caller", remembered, "verified again"
     yield (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from callerid.model import Outcome, Reason
+from callerid.model import FindingKind, Outcome, Reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,8 +246,8 @@ REASONS: Mapping[Reason, Description] = {
         "Issue a token with a wider scope if that is right.",
     ),
     Reason.CREDENTIAL_UNAVAILABLE: Description(
-        "The server's shared credential could not be read from its source.",
-        "Check the source in credentials.yaml.",
+        "The server's shared credential could not be read, or its assertion could not be signed.",
+        "Check the source in credentials.yaml, or `assertion.key` in HOME; `detail` says which.",
     ),
     Reason.CREDENTIAL_NOT_BOUND: Description(
         "The shared credential may not go to this place.",
@@ -302,6 +302,37 @@ OUTCOMES: Mapping[Outcome, Description] = {
         "Raise the limit, or have the server send less.",
     ),
     Outcome.NOT_SENT: Description("Nothing left: the call was refused, or stopped after it was allowed."),
+}
+
+FINDINGS: Mapping[FindingKind, Description] = {
+    FindingKind.RAW_KEY: Description(
+        "A request carried a shared credential that only callerid should hold; `credential` says which.",
+        "Take it out of that client: `raw_keys` says who still holds it, and where it went.",
+    ),
+    FindingKind.OWN_KEY: Description(
+        "A request to an MCP server carried a key that is not one of ours; only its fingerprint is kept.",
+        "Enrol the client, or list the server with a shared credential; `raw_keys` shows who shares a key.",
+    ),
+    FindingKind.TOKEN_ABROAD: Description(
+        "A request to an unlisted host carried evidence that was meant for callerid; it did not get there.",
+        "Mend the client; revoke the token if the client was made to do it.",
+    ),
+    FindingKind.SECRET_ECHOED: Description(
+        "An answer held a shared credential; it was taken out before the caller saw it.",
+        "Mend the server: its tools or its error pages show what it was sent.",
+    ),
+    FindingKind.CREDENTIAL_REFUSED: Description(
+        "The server refused the shared credential.", "Rotate or mend the credential; callers cannot."
+    ),
+    FindingKind.CREDENTIAL_ILL: Description(
+        "A shared credential cannot be had from its source; `detail` says why.",
+        "Mend the source: calls that need it are refused until then.",
+    ),
+    FindingKind.CREDENTIAL_WELL: Description("The credential can be had again."),
+    FindingKind.IDENTITY_CONFLICT: Description(
+        "Two pieces of evidence in one request named different principals.",
+        "Look for a token that was borrowed or taken; the call was refused.",
+    ),
 }
 
 UNKNOWN_OUTCOME = Description(

@@ -1,4 +1,4 @@
-"""The columns of the ``calls`` view: name, where the value comes from, and what it means.
+"""The columns of the views that are more than a grouping: name, where the value comes from, what it means.
 
 One table for the schema, the command and the documentation, so that none of them can drift.
 The order and the names up to ``event_id`` are a stable API (DESIGN section 7); columns after it are
@@ -12,7 +12,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column of ``calls``: its name, its SQL over ``decision d`` and ``outcome o``, its meaning."""
+    """One column of a view: its name, its SQL, its meaning.
+
+    That of ``calls`` is over ``decision d`` and ``outcome o``, that of the others over ``finding``.
+    """
 
     name: str
     sql: str
@@ -115,6 +118,40 @@ CALLS: tuple[Column, ...] = (
         "o.handle",
         "Digest of what the server made for this caller: a session, a task, a request state.",
     ),
+    _of_decision(
+        "via", "The trusted hop that spoke for the caller: its id in identities.yaml; empty for most."
+    ),
 )
 
 CALLS_NAMES: tuple[str, ...] = tuple(column.name for column in CALLS)
+
+
+def _of_finding(name: str, meaning: str) -> Column:
+    return Column(name, name, meaning)
+
+
+FINDINGS: tuple[Column, ...] = (
+    Column("time_utc", utc("time_us"), "When it was seen: ISO 8601, UTC, milliseconds."),
+    _of_finding("kind", "What it is: one of the kinds below."),
+    _of_finding("server", "The server's id in servers.yaml, or the host when it is not listed there."),
+    _of_finding("principal", "Whose request it was, as verified; empty where nobody was."),
+    _of_finding("credential", "The shared credential, as `ID@vN`, or the caller's own by its id."),
+    _of_finding(
+        "fingerprint", "A keyed digest of a value that is not kept: equal values have equal ones, here only."
+    ),
+    _of_finding("detail", "Where it was, or what was said."),
+    _of_finding("event_id", "The call that it was seen in, as in `calls`; empty for traffic without a row."),
+    _of_finding("time_us", "`time_utc` as microseconds since the epoch; the index is on this one."),
+)
+RAW_KEYS: tuple[Column, ...] = (
+    _of_finding("kind", "`raw_key`: a shared credential of credentials.yaml; `own_key`: some other key."),
+    _of_finding("credential", "Which shared credential and version; empty for `own_key`."),
+    _of_finding("fingerprint", "The keyed digest by which one key is known wherever it turns up."),
+    Column("people", "json_array_length(people)", "How many principals were seen with it."),
+    _of_finding("caller_names", "Who: a JSON array, sorted, at most 100 names."),
+    _of_finding("servers", "Where they sent it: a JSON array, sorted, at most 100 names."),
+    _of_finding("findings", "How many rows: at most one an hour for a person and a server."),
+    Column("first_seen", utc("first_us"), "When it was seen first."),
+    Column("last_seen", utc("last_us"), "When it was seen last."),
+)
+FINDINGS_NAMES: tuple[str, ...] = tuple(column.name for column in FINDINGS)

@@ -29,6 +29,13 @@ class Table(StrEnum):
     EVENT = "event"
     DECISION = "decision"
     OUTCOME = "outcome"
+    FINDING = "finding"
+
+
+_BOUNDED = frozenset((Table.DECISION, Table.OUTCOME, Table.FINDING))
+"""What callers cause: only so much of it may wait."""
+_RIDING = frozenset((Table.OUTCOME, Table.FINDING))
+"""What nobody waits for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,9 +62,9 @@ class WriterQueue:
     A lone decision, of which somebody waits for the commit, is handed out at once. Where the last batch
     held several, a little time is left after it for more to come, since a sync costs as much as ten rows
     or more: 2 ms for each of them, 10 ms at most. That is about what the proxy needs to let those calls
-    go and to read as many new ones, so a crowd hardly waits for it, and a single caller never. Outcomes,
-    for which nobody waits, ride along with the next decision, or go after ``RIDE_SECONDS``: half the
-    commits for one call.
+    go and to read as many new ones, so a crowd hardly waits for it, and a single caller never. Outcomes
+    and findings, for which nobody waits, ride along with the next decision, or go after
+    ``RIDE_SECONDS``: half the commits for one call.
     """
 
     def __init__(self, limit: int) -> None:
@@ -73,11 +80,11 @@ class WriterQueue:
     def put(self, item: Item) -> bool:
         """Queue the item; False when the queue is full or closed. System records always find room."""
         with self._condition:
-            full = len(self._items) >= self._limit and item.table in (Table.DECISION, Table.OUTCOME)
+            full = len(self._items) >= self._limit and item.table in _BOUNDED
             if self._closed or full:
                 return False
             self._items.append(item)
-            if item.table is not Table.OUTCOME:
+            if item.table not in _RIDING:
                 self._urgent += 1
                 if self._urgent == self._wanted or self._asleep:
                     self._condition.notify()

@@ -13,13 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from callerid.audit.columns import CALLS_NAMES
+from callerid.audit.columns import CALLS_NAMES, FINDINGS_NAMES
 from callerid.audit.schema import VERSION, inspect_file, store_error
 from callerid.errors import StoreError
 
 type Call = Mapping[str, Any]
 """One row of the ``calls`` view: column name to text, number or None."""
 
+FINDINGS_SINCE = 3
+"""The version of the schema that first had findings."""
 _HEX = frozenset("0123456789abcdef-")
 
 
@@ -109,6 +111,27 @@ def show(path: Path, event_id: str) -> tuple[Shown, ...]:
             (prefix, prefix + "g"),
         ).fetchall()
         return tuple(_shown(connection, dict(row)) for row in rows)
+
+
+def findings(
+    path: Path, limit: int, *, kind: str | None = None, since_us: int | None = None
+) -> tuple[Call, ...]:
+    """The newest ``limit`` findings, the newest last, one of ``findings`` each.
+
+    An audit that no callerid of this version has opened yet has none.
+
+    Raises:
+        StoreError: the audit cannot be read.
+    """
+    asked = {"kind = ?": kind, "time_us >= ?": since_us}
+    conditions = ["1", *(condition for condition, value in asked.items() if value is not None)]
+    values = [value for value in asked.values() if value is not None]
+    sql = f"SELECT {', '.join(FINDINGS_NAMES)} FROM findings WHERE {' AND '.join(conditions)}"  # noqa: S608
+    with reading(path) as connection:
+        if connection.execute("PRAGMA user_version").fetchone()[0] < FINDINGS_SINCE:
+            return ()
+        newest = connection.execute(f"{sql} ORDER BY time_us DESC LIMIT ?", (*values, limit))
+        return tuple(dict(row) for row in reversed(newest.fetchall()))
 
 
 def _calls(path: Path, since_seq: int, limit: int, only: Filter | None, *, newest: bool) -> tuple[Call, ...]:

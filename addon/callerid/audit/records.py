@@ -14,7 +14,7 @@ from typing import Any
 from callerid.audit.inert import encodable, inert
 from callerid.audit.redact import Scrub, draft_json, is_clean, redact, redact_text
 from callerid.errors import StoreError
-from callerid.model import DecisionRecord, Evidence, OutcomeRecord
+from callerid.model import DecisionRecord, Evidence, FindingRecord, OutcomeRecord
 
 type Row = tuple[str | int | None, ...]
 
@@ -59,6 +59,7 @@ DECISION_COLUMNS = (
     "direction",
     "caused_by",
     "path",
+    "via",
 )
 OUTCOME_COLUMNS = (
     "event_id",
@@ -70,6 +71,16 @@ OUTCOME_COLUMNS = (
     "response_bytes",
     "detail",
     "handle",
+)
+FINDING_COLUMNS = (
+    "time_us",
+    "kind",
+    "event_id",
+    "server",
+    "principal",
+    "credential",
+    "fingerprint",
+    "detail",
 )
 
 _CLAIM_LIMITS: Mapping[str, int] = {
@@ -104,6 +115,7 @@ _FACTS = (
     "injected",
     "kind",
     "caused_by",
+    "via",
 )
 """Columns whose text we or an issuer vouch for."""
 _MADE = (
@@ -244,6 +256,27 @@ def outcome_row(record: OutcomeRecord, scrub: Scrub) -> Row:
         )
     except Exception as error:
         raise _unstorable("outcome", record.event_id, error) from None
+
+
+def finding_row(record: FindingRecord, scrub: Scrub) -> Row:
+    """The row of a finding, in the order of FINDING_COLUMNS.
+
+    Raises:
+        AuditError: the record cannot be serialised.
+    """
+    try:
+        server, detail = (
+            None if text is None else redact_text(text, scrub=scrub, limit=_CLAIM_LIMITS[column])
+            for column, text in (("server", record.server), ("detail", record.detail))
+        )
+        event_id, principal, credential, fingerprint = (
+            None if text is None else _fact(text)
+            for text in (record.event_id, record.principal, record.credential, record.fingerprint)
+        )
+        kind = str(record.kind)
+        return _number(record.time_us), kind, event_id, server, principal, credential, fingerprint, detail
+    except Exception as error:
+        raise _unstorable("finding", record.kind, error) from None
 
 
 def policy_row(hash: str, loaded_us: int, sources: Mapping[str, str], scrub: Scrub) -> Row:

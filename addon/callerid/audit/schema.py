@@ -21,12 +21,13 @@ from callerid.home import private_file
 
 APPLICATION_ID = 0x43494431
 """``CID1`` in ASCII, at offset 68 of the file (SQLite file format, section 1.3.14)."""
-VERSION = 2
+VERSION = 3
 """``PRAGMA user_version``: the number of the newest migration."""
 BUSY_TIMEOUT_MS = 250
 
 _HEADER = b"SQLite format 3\x00"
 _APPEND_ONLY = ("decision", "outcome", "policy_version", "event")
+"""Tables of the first schema; a later one is closed by the migration that makes it."""
 
 _TABLES = """
 CREATE TABLE decision(
@@ -111,6 +112,25 @@ _SECOND = (
     "CREATE INDEX event_kind ON event(kind)",
 )
 
+_THIRD = (
+    "ALTER TABLE decision ADD COLUMN via TEXT",
+    """
+CREATE TABLE finding(
+  id              INTEGER PRIMARY KEY,
+  time_us         INTEGER NOT NULL,
+  kind            TEXT    NOT NULL,
+  event_id        TEXT,
+  server          TEXT,
+  principal       TEXT,
+  credential      TEXT,
+  fingerprint     TEXT,
+  detail          TEXT
+) STRICT""",
+    "CREATE INDEX finding_time ON finding(time_us, kind)",
+    "CREATE INDEX finding_event ON finding(event_id) WHERE event_id IS NOT NULL",
+    "CREATE INDEX finding_fingerprint ON finding(fingerprint) WHERE fingerprint IS NOT NULL",
+)
+
 migrations = Migrations("callerid.audit")
 
 
@@ -119,11 +139,7 @@ def decision_and_outcome(database: Database) -> None:
     """The first schema: decisions, outcomes, policies and events."""
     database.executescript(_TABLES + _INDICES)
     for table in _APPEND_ONLY:
-        for verb in ("UPDATE", "DELETE"):
-            database.execute(
-                f"CREATE TRIGGER {table}_no_{verb.lower()} BEFORE {verb} ON {table} "
-                "BEGIN SELECT RAISE(ABORT, 'the audit is append-only'); END"
-            )
+        _forbid_changes(database, table)
     database.execute("PRAGMA user_version = 1")
 
 
@@ -132,8 +148,25 @@ def direction_path_and_handle(database: Database) -> None:
     """Who began a message, where it went, what the server made for its caller. Old rows stay as they are."""
     for statement in _SECOND:
         database.execute(statement)
-    _renew_views(database)
     database.execute("PRAGMA user_version = 2")
+
+
+@migrations(name="0003_findings")  # type: ignore[misc, unused-ignore]
+def findings(database: Database) -> None:
+    """What an operator should look at, and which trusted hop spoke for a caller."""
+    for statement in _THIRD:
+        database.execute(statement)
+    _forbid_changes(database, "finding")
+    _renew_views(database)
+    database.execute("PRAGMA user_version = 3")
+
+
+def _forbid_changes(database: Database, table: str) -> None:
+    for verb in ("UPDATE", "DELETE"):
+        database.execute(
+            f"CREATE TRIGGER {table}_no_{verb.lower()} BEFORE {verb} ON {table} "
+            "BEGIN SELECT RAISE(ABORT, 'the audit is append-only'); END"
+        )
 
 
 def _renew_views(database: Database) -> None:
@@ -184,8 +217,7 @@ def inspect_file(path: Path) -> int:
     try:
         if stat.S_ISDIR(path.stat().st_mode):
             raise StoreError(f"{path} is a directory", hint="The audit is a file: name another path or HOME.")
-        with path.open("rb") as file:
-            header = file.read(100)
+        header = _beginning(path)
     except FileNotFoundError:
         return 0
     except OSError as error:
@@ -207,6 +239,24 @@ def inspect_file(path: Path) -> int:
         )
     _refuse_newer(path, int.from_bytes(header[60:64], "big"))
     return path.stat().st_size
+
+
+_seen: dict[Path, int] = {}
+"""Descriptors of files that were looked at: one for each path, and closed only when another file is there.
+
+Closing one would take away the locks that SQLite holds on the same file in this process (POSIX, fcntl): the
+next process to close the database would then delete a WAL that is in use.
+"""
+
+
+def _beginning(path: Path) -> bytes:
+    """The first 100 bytes of the file."""
+    there, known = path.stat(), _seen.get(path)
+    if known is None or os.fstat(known)[1:3] != (there.st_ino, there.st_dev):
+        _seen[path] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        if known is not None:
+            os.close(known)
+    return os.pread(_seen[path], 100, 0)
 
 
 def connect(path: Path) -> sqlite3.Connection:
@@ -294,7 +344,9 @@ def _migrate(path: Path) -> None:
         _refuse_newer(path, version)
         if version < VERSION:
             connection.isolation_level = "DEFERRED"
-            migrations.apply(Database(connection, execute_plugins=False))
+            database = Database(connection, execute_plugins=False)
+            with database.atomic():  # all of them or none: a file is never left between two versions
+                migrations.apply(database)
         connection.execute("SELECT max(seq) FROM decision").fetchone()
     finally:
         connection.close()

@@ -10,7 +10,7 @@ from itertools import chain
 from pathlib import Path
 
 from callerid.audit.pending import Item, Table
-from callerid.audit.records import DECISION_COLUMNS, OUTCOME_COLUMNS, Row
+from callerid.audit.records import DECISION_COLUMNS, FINDING_COLUMNS, OUTCOME_COLUMNS, Row
 from callerid.audit.schema import connect, open_database, store_error
 from callerid.errors import StoreError
 
@@ -29,8 +29,13 @@ _INSERTS = {
     "VALUES (?, ?, ?, coalesce(?, (SELECT max(seq) FROM decision), 0))",
     Table.DECISION: _insert("decision", DECISION_COLUMNS),
     Table.OUTCOME: _insert("outcome", OUTCOME_COLUMNS),
+    Table.FINDING: _insert("finding", FINDING_COLUMNS),
 }
-_COLUMNS = {Table.DECISION: DECISION_COLUMNS, Table.OUTCOME: OUTCOME_COLUMNS}
+_COLUMNS = {
+    Table.DECISION: DECISION_COLUMNS,
+    Table.OUTCOME: OUTCOME_COLUMNS,
+    Table.FINDING: FINDING_COLUMNS,
+}
 _CHUNK = 16
 """Rows in one statement: each call into SQLite gives up the interpreter lock and waits for it again, which
 on a busy proxy costs more than the row. 16 decisions stay below 999 parameters, SQLite's lowest limit."""

@@ -6,9 +6,10 @@ anew, so an older file gets the views of this version as well.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
-from callerid.audit.columns import CALLS, CALLS_NAMES, utc
+from callerid.audit.columns import CALLS, CALLS_NAMES, FINDINGS, RAW_KEYS, Column, utc
 
 SHOWN = 100
 """The most names in one cell of ``servers_seen``; callers choose names, and a view has to stay readable."""
@@ -18,11 +19,12 @@ OWN_CREDENTIAL = "carries its own"
 SERVER_SEEN = "server_seen"
 """The kind of the event that says which tools a server lists, written when that changes."""
 
-_CALLS = (
-    "SELECT\n  "
-    + ",\n  ".join(f"{column.sql} AS {column.name}" for column in CALLS)
-    + "\nFROM decision d LEFT JOIN outcome o ON o.event_id = d.event_id"
-)
+
+def _selected(columns: Iterable[Column]) -> str:
+    return "SELECT\n  " + ",\n  ".join(f"{column.sql} AS {column.name}" for column in columns)
+
+
+_CALLS = f"{_selected(CALLS)}\nFROM decision d LEFT JOIN outcome o ON o.event_id = d.event_id"
 # SQLite uses a partial index only for a query that says the index's own condition: the literal stays.
 _REFUSALS = f"SELECT {', '.join(CALLS_NAMES)}\nFROM calls WHERE verdict <> 'allow'"
 
@@ -113,11 +115,29 @@ _CREDENTIAL_USE = f"""SELECT
   {utc("min(time_us)")} AS first,
   {utc("max(time_us)")} AS last
 FROM decision WHERE injected IS NOT NULL AND verdict = 'allow' GROUP BY injected, server, principal"""  # noqa: S608 -- constants only
+_FINDINGS = f"{_selected(FINDINGS)}\nFROM finding"
+_KEYS = f"""
+  SELECT
+    kind, credential, fingerprint,
+    {_set("principal")} AS people,
+    {_set("server")} AS places,
+    count(*) AS findings,
+    min(time_us) AS first_us,
+    max(time_us) AS last_us
+  FROM finding WHERE kind IN ('raw_key', 'own_key') AND fingerprint IS NOT NULL
+  GROUP BY fingerprint, credential, kind"""  # noqa: S608 -- constants only
+_NAMES = {"caller_names": _shown("people"), "servers": _shown("places")}
+_RAW_KEYS = (
+    _selected(replace(column, sql=_NAMES.get(column.name, column.sql)) for column in RAW_KEYS)
+    + f"\nFROM ({_KEYS}\n)"
+)
 
 VIEWS: Mapping[str, str] = {
     "calls": _CALLS,
     "refusals": _REFUSALS,
     "servers_seen": _SERVERS_SEEN,
     "credential_use": _CREDENTIAL_USE,
+    "findings": _FINDINGS,
+    "raw_keys": _RAW_KEYS,
 }
 """Every view by name, in an order in which they can be made."""

@@ -16,12 +16,12 @@ from typing import Any
 
 from callerid.audit.lock import WriterLock
 from callerid.audit.pending import Done, Item, Losses, Table, WriterQueue
-from callerid.audit.records import AuditError, decision_row, event_row, outcome_row, policy_row
+from callerid.audit.records import AuditError, decision_row, event_row, finding_row, outcome_row, policy_row
 from callerid.audit.redact import Scrub
 from callerid.audit.schema import store_error
 from callerid.audit.store import Store
 from callerid.errors import StoreError
-from callerid.model import DecisionRecord, OutcomeRecord, Verdict
+from callerid.model import DecisionRecord, FindingRecord, OutcomeRecord, Verdict
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ _RUN_EVENTS = ("started", "recovered")
 
 
 class AuditWriter:
-    """Writes decisions, outcomes, policies and system events to one SQLite file.
+    """Writes decisions, outcomes, findings, policies and system events to one SQLite file.
 
     All methods but ``start`` and ``close`` may be called from any thread and never wait. ``scrub`` may
     be replaced at any time; it takes live secrets out of everything that is stored.
@@ -118,6 +118,16 @@ class AuditWriter:
             return
         if not self._queue.put(Item(table=Table.OUTCOME, row=row, time_us=record.time_us, keep=True)):
             self._losses.add(Table.OUTCOME, "the queue was full or closed")
+
+    def finding(self, record: FindingRecord) -> None:
+        """Queue a finding. Fire and forget, as for an outcome: nothing waits for it, nothing is raised."""
+        try:
+            row = finding_row(record, self.scrub)
+        except AuditError as error:
+            self._losses.add(Table.FINDING, error.message)
+            return
+        if not self._queue.put(Item(table=Table.FINDING, row=row, time_us=record.time_us, keep=True)):
+            self._losses.add(Table.FINDING, "the queue was full or closed")
 
     def policy(self, hash: str, loaded_us: int, sources: Mapping[str, str]) -> None:
         """Keep the text of each rule file of a policy, once per hash.

@@ -17,10 +17,11 @@ from rich.text import Text
 from callerid.audit.codes import OUTCOMES, REASONS, UNKNOWN, UNKNOWN_OUTCOME, Description
 from callerid.audit.inert import inert, inert_json
 from callerid.audit.read import Call, Filter, Shown, follow, tail
+from callerid.audit.read import findings as find_findings
 from callerid.audit.read import show as find
 from callerid.cli.output import EXIT_NO, handle_errors, print_json, table
 from callerid.home import Home
-from callerid.model import Outcome, Reason, Verdict
+from callerid.model import FindingKind, Outcome, Reason, Verdict
 
 POLL_SECONDS = 0.5
 PAGE = 500
@@ -30,6 +31,7 @@ ID_LENGTH = 18
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _COLOURS = {"allow": "green", "deny": "red", "error": "yellow"}
 _COLUMNS = ("time (UTC)", "who", "call", "verdict", "why", "outcome", "id")
+_FINDING_COLUMNS = ("time (UTC)", "kind", "who", "server", "credential", "detail", "id")
 _STACKED_COLUMNS = ("time (UTC), id", "who", "call", "verdict, outcome")
 _JSON_COLUMNS = ("actors", "evidence", "arguments")
 
@@ -129,6 +131,39 @@ def show_command(event_id: str, as_json: bool, home: Path) -> None:
     for name, value in _facts(found[0]).items():
         if value is not None and value != []:
             click.echo(f"{name:<16} {_shown(value)}")
+
+
+@audit.command("findings")
+@click.option("-n", "--number", default=100, show_default=True, type=click.IntRange(0, 100_000), help="Rows.")
+@click.option(
+    "--kind", type=click.Choice([str(kind) for kind in FindingKind]), metavar="KIND", help="Only this kind."
+)
+@click.option("--since", metavar="TIME", callback=_duration, help="Only the last 90s, 15m, 1h, 7d, 2w.")
+@click.option("--json", "as_json", is_flag=True, help="JSON Lines.")
+@_home_option
+@handle_errors
+def findings_command(number: int, kind: str | None, since: int | None, as_json: bool, home: Path) -> None:
+    """What an operator should look at: raw keys, tokens sent abroad, echoed secrets; the newest last."""
+    since_us = None if since is None else time.time_ns() // 1000 - since
+    found = find_findings(Home(home).audit, number, kind=kind, since_us=since_us)
+    if as_json:
+        _print_lines(found)
+    else:
+        table(_FINDING_COLUMNS, (_finding(row) for row in found))
+
+
+def _finding(row: Call) -> tuple[str, ...]:
+    key = row["credential"] or (f"key {str(row['fingerprint'])[:12]}" if row["fingerprint"] else "")
+    cells = (
+        str(row["time_utc"])[5:19].replace("T", " "),
+        row["kind"],
+        row["principal"],
+        row["server"],
+        key,
+        row["detail"],
+        str(row["event_id"] or "")[:ID_LENGTH],
+    )
+    return tuple(inert(str(cell or "")) for cell in cells)
 
 
 def _follow(path: Path, last: int, only: Filter, *, as_json: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +14,7 @@ from callerid.cli.output import handle_errors, print_json
 from callerid.errors import StoreError
 from callerid.home import Home
 from callerid.identity.registry import Registry
+from callerid.identity.signing_keys import CHANCE_BYTES, FILE, ensure
 from callerid.proxy import ca
 
 SAMPLES = Path(__file__).resolve().parents[1] / "samples"
@@ -41,7 +43,9 @@ CHECKOUT = Path(__file__).resolve().parents[3] / "rules"
 def init(home: Path, rules: Path, as_json: bool) -> None:
     """Make what is missing and leave what is there; run it as often as you like."""
     place = Home(home.absolute())
-    certificate = ca.ensure(place, now=datetime.now(UTC))
+    now = datetime.now(UTC)
+    certificate = ca.ensure(place, now=now)
+    ensure(place.path / FILE, now=int(now.timestamp()), chance=os.urandom(CHANCE_BYTES))
     Registry.open(place.registry).close()
     open_database(place.audit).close()
     copied = _samples(rules)

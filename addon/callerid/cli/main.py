@@ -14,13 +14,17 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "init": ("callerid.cli.init", "make HOME with its CA and registry, and sample rules if there are none"),
     "run": ("callerid.cli.run", "the proxy"),
     "issue": ("callerid.cli.tokens", "issue a scoped token"),
+    "derive": ("callerid.cli.derive", "a narrower token for a sub-agent"),
     "tokens": ("callerid.cli.tokens", "list scoped tokens"),
+    "rotate": ("callerid.cli.tokens", "replace a token by a new one"),
     "revoke": ("callerid.cli.tokens", "revoke tokens"),
-    "block": ("callerid.cli.tokens", "refuse a principal whatever it presents"),
-    "unblock": ("callerid.cli.tokens", "take a block back"),
+    "block": ("callerid.cli.offboarding", "refuse a principal whatever it presents"),
+    "unblock": ("callerid.cli.offboarding", "take a block back"),
+    "jwks": ("callerid.cli.jwks", "the keys by which servers verify who called, and new ones"),
     "check": ("callerid.cli.rules", "check the rule files"),
     "explain": ("callerid.cli.rules", "say how one call would be decided, and by which rule"),
     "audit": ("callerid.cli.audit", "read the audit trail"),
+    "doctor": ("callerid.cli.doctor", "look at all that the proxy needs, and say what to do"),
 }
 """Command -> (module, short help). Modules are loaded only for the command that is run."""
 

@@ -84,6 +84,7 @@ def _call_options[F: Callable[..., Any]](command: F) -> F:
         click.option("--tool", help="The tool that is called."),
         click.option("--resource", help="The URI of the resource that is read."),
         click.option("--prompt", help="The prompt that is asked for."),
+        click.option("--http", help='The call of an HTTP API: "GET /v1/charges".'),
         click.option("--args", "arguments", default="{}", help="The arguments, as a JSON object."),
         click.option("--at", help="When, as ISO 8601 with an offset. Left out: now."),
     ]
@@ -108,12 +109,13 @@ def explain(
     tool: str | None,
     resource: str | None,
     prompt: str | None,
+    http: str | None,
     arguments: str,
     at: str | None,
 ) -> None:
     """Show what every rule says about one call. Exit 0 if it is allowed, 1 if not."""
     rules = load_rules(folder)
-    kind, method, name = _target(tool, resource, prompt)
+    kind, method, name = _target(tool, resource, prompt, http)
     caller = _caller(rules.identities, subject, groups, agent, assurance)
     server = _server(rules, server_id)
     refused = _refused_before(rules.identities, caller)
@@ -149,19 +151,23 @@ def write_schemas(folder: Path) -> tuple[Path, ...]:
     return tuple(paths)
 
 
-def _target(tool: str | None, resource: str | None, prompt: str | None) -> tuple[Kind, str, str]:
+def _target(
+    tool: str | None, resource: str | None, prompt: str | None, http: str | None
+) -> tuple[Kind, str, str]:
     given = [
         (kind, method, name)
         for kind, method, name in (
             (Kind.TOOL, "tools/call", tool),
             (Kind.RESOURCE, "resources/read", resource),
             (Kind.PROMPT, "prompts/get", prompt),
+            (Kind.HTTP, f"http/{(http or '').partition(' ')[0]}", http),
         )
         if name is not None
     ]
     if len(given) != 1:
         raise ConfigError(
-            "exactly one of --tool, --resource and --prompt is needed", hint="For example: --tool read_file"
+            "exactly one of --tool, --resource, --prompt and --http is needed",
+            hint="For example: --tool read_file",
         )
     kind, method, name = given[0]
     return kind, method, str(name)

@@ -57,6 +57,11 @@ def is_bound(binding: Binding, destination: Destination) -> bool:
     return _covers(*place) if usual else _covers.__wrapped__(*place)
 
 
+def is_place_bound(binding: Binding, host: str, port: int) -> bool:
+    """True if some request to this host and port may carry the secret. Total; for what a connection shows."""
+    return (_host(host), port) in {(_host(name), listed) for name, listed in binding.hosts if _host(name)}
+
+
 @lru_cache(maxsize=4096)
 def _covers(binding: Binding, host: str, port: int, path: str, method: str) -> bool:
     if (host, port) not in {(_host(name), listed) for name, listed in binding.hosts}:

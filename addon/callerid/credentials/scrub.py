@@ -207,6 +207,10 @@ class StreamScrubber:
         self._held = data[undecided:]
         return b"".join(parts)
 
+    def use(self, scrubber: Scrubber) -> None:
+        """Go on with another scrubber: a secret was rotated in the middle. What is held back stays held."""
+        self._scrubber = scrubber
+
     def end(self) -> bytes:
         """The rest, at the end of the stream."""
         data, hits = self._scrubber.scrub(self._held)

@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 from typing import Final, Never
 
 from callerid.config import Credential
-from callerid.credentials.binding import Destination, is_bound
-from callerid.credentials.inject import Injection, prepared
+from callerid.credentials import entries as made
+from callerid.credentials.binding import Destination, is_bound, is_place_bound
+from callerid.credentials.entries import Entry
+from callerid.credentials.fetching import MAX_PEOPLE, MINTED, OWN, Fetching, Place, Slot
+from callerid.credentials.inject import Injection
+from callerid.credentials.minting import Minter, Minters, Subject, Wanted, no_minters
 from callerid.credentials.scrub import Scrubber
-from callerid.credentials.secret import Secret
-from callerid.credentials.sources import Fingerprint, Unavailable, fingerprint, read_source
+from callerid.credentials.series import KEPT_VERSIONS as KEPT_VERSIONS
+from callerid.credentials.slots import Slots
+from callerid.credentials.sources import is_watched
+from callerid.credentials.timetable import STILL, Clock
+from callerid.credentials.tripwire import Held
 from callerid.errors import ConfigError
 from callerid.model import Reason
 
-KEPT_VERSIONS: Final = 5
-"""Versions of one credential that are scrubbed: the live one and the four before it."""
+GRACE: Final = 1.0
+"""Seconds that ``obtain`` waits beyond the credential's own timeout."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,83 +39,110 @@ class Refused:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CredentialStatus:
-    """One credential's health. ``label`` is that of the newest version ever read, None if there is none."""
+    """One credential's health. ``label`` is that of the newest version ever read, None if there is none.
+
+    ``failing`` says what is wrong with a source whose last good value still serves; empty if nothing is.
+    """
 
     id: str
     label: str | None
     ok: bool
     detail: str
     hint: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Entry:
-    """One credential as last read: ready with an ``injection``, or at fault. Newest of ``secrets`` last."""
-
-    credential: Credential
-    state: Fingerprint | None
-    version: int
-    secrets: tuple[Secret, ...]
-    injection: Injection | None
-    fault: Unavailable | None
+    failing: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Snapshot:
     """What is in force, exchanged as a whole: a secret is never handed out before it is scrubbed."""
 
-    entries: Mapping[str, _Entry]
-    retired: Mapping[str, _Entry]
+    entries: Mapping[str, Entry]
+    retired: Mapping[str, Entry]
     scrubber: Scrubber
+    marks: tuple[object, ...]
 
 
 class CredentialStore:
-    """Holds every shared secret. One thread may ``refresh`` while another calls the other methods.
+    """Holds every shared secret. One thread refreshes, asks and reloads; others fetch.
+
+    Sources that are cheap to look at are read here and now; the others are fetched in threads of their own,
+    and what came is in force from the next ``refresh`` on.
 
     Args:
         credentials: the loaded credentials.yaml.
         environ: where sources of kind ``env`` are looked up, once per credential.
+        clock: for what is fetched; without one nothing expires and nothing is tried again.
+        roots: certificates to trust besides the public ones, for sources and token endpoints.
+        minters: which credentials' secrets are exchanged for access tokens, and how.
 
     Raises:
         ConfigError: two credentials have one id. An unreadable source is no exception: it makes that
             credential unavailable, and every request that needs it is refused.
     """
 
-    __slots__ = ("_environ", "_snapshot")
+    __slots__ = ("_clock", "_credentials", "_environ", "_fetching", "_slots", "_snapshot")
 
-    def __init__(self, credentials: tuple[Credential, ...], environ: Mapping[str, str]) -> None:
-        self._environ = environ
+    def __init__(
+        self,
+        credentials: tuple[Credential, ...],
+        environ: Mapping[str, str],
+        *,
+        clock: Clock = STILL,
+        roots: Path | None = None,
+        minters: Minters = no_minters,
+    ) -> None:
         _refuse_twins(credentials)
-        entries = {credential.id: _read(credential, None, environ) for credential in credentials}
-        self._snapshot = _assembled(entries, {})
+        self._environ = environ
+        self._clock = clock
+        self._credentials = credentials
+        self._fetching = Fetching(clock)
+        self._slots = Slots(credentials, environ, roots, minters)
+        self._snapshot = _Snapshot(entries={}, retired={}, scrubber=Scrubber(()), marks=())
+        self._look({}, {})
 
     def refresh(self) -> None:
-        """Read again what has changed or was at fault; a new value is a new version. Never raises.
+        """Read again what has changed or was at fault, take what was fetched, begin what is due.
 
-        A source that fails leaves its credential unavailable; its secrets are still scrubbed.
+        A new value is a new version. Never raises, never waits. A watched source that fails leaves its
+        credential unavailable at once, a fetched one after ``stale_for``; its secrets are still scrubbed.
         """
+        self._fetching.keep(self._slots.wanted(self._entries), self._lasting)
+        self._fetching.collect()
         old = self._snapshot
-        entries = {name: _read(e.credential, e, self._environ) for name, e in old.entries.items()}
-        if any(entries[name] is not old.entries[name] for name in entries):
-            self._snapshot = _assembled(entries, old.retired)
+        self._look(old.entries, old.retired)
+        # What is to be made of a secret that has just come is wanted from now on.
+        self._fetching.keep(self._slots.wanted(self._entries), self._lasting)
+        self._hurry()
+        self._fetching.begin_due()
 
     def replaced(self, credentials: tuple[Credential, ...]) -> CredentialStore:
         """The store for newly loaded rules; this one stays as it is.
 
-        An id keeps its version numbers and its secrets; a removed id's secrets are still scrubbed.
+        An id keeps its version numbers and its secrets; a removed id's secrets are still scrubbed. What is
+        under way for sources that stay goes on. Nothing new is fetched before the first ``refresh``.
 
         Raises:
             ConfigError: two credentials have one id.
         """
         _refuse_twins(credentials)
         known = {**self._snapshot.retired, **self._snapshot.entries}
-        entries = {c.id: _read(c, known.get(c.id), self._environ) for c in credentials}
-        store = CredentialStore((), self._environ)
-        store._snapshot = _assembled(entries, {name: e for name, e in known.items() if name not in entries})
+        store = CredentialStore((), self._environ, clock=self._clock)
+        store._credentials = credentials
+        store._fetching = self._fetching
+        store._slots = self._slots.replaced(credentials)
+        ids = {credential.id for credential in credentials}
+        store._look(
+            known, {name: entry.gone(self._now()) for name, entry in known.items() if name not in ids}
+        )
         return store
 
-    def prepare(self, credential_id: str, destination: Destination) -> Injection | Refused:
-        """The injection for one request, if the secret may go there and there is one."""
+    def prepare(
+        self, credential_id: str, destination: Destination, subject: Subject | None = None
+    ) -> Injection | Refused | Wanted:
+        """The injection for one request, if the secret may go there and there is one.
+
+        ``Wanted`` only for credentials with a token per person, of whom ``subject`` is one.
+        """
         entry = self._snapshot.entries.get(credential_id)
         if entry is None:
             return Refused(Reason.CREDENTIAL_UNAVAILABLE, f"there is no credential {credential_id}")
@@ -113,27 +150,209 @@ class CredentialStore:
             return Refused(
                 Reason.CREDENTIAL_NOT_BOUND, f"credential {credential_id} is not bound to this destination"
             )
+        minter = self._slots.minter(credential_id)
+        if minter is not None and minter.per_person:
+            return self._for_person(entry, minter, subject)
         if entry.injection is None:
-            return Refused(Reason.CREDENTIAL_UNAVAILABLE, _detail(entry))
+            return Refused(Reason.CREDENTIAL_UNAVAILABLE, entry.detail)
         return entry.injection
+
+    def at(self, credential_id: str, host: str, port: int) -> Injection | Refused:
+        """What a connection to this place may show before a request on it is known: a client certificate."""
+        entry = self._snapshot.entries.get(credential_id)
+        if entry is None or entry.injection is None:
+            detail = entry.detail if entry is not None else f"there is no credential {credential_id}"
+            return Refused(Reason.CREDENTIAL_UNAVAILABLE, detail)
+        if not is_place_bound(entry.credential.binding, host, port):
+            return Refused(
+                Reason.CREDENTIAL_NOT_BOUND, f"credential {credential_id} is not bound to {host}:{port}"
+            )
+        return entry.injection
+
+    def _for_person(
+        self, entry: Entry, minter: Minter, subject: Subject | None
+    ) -> Injection | Refused | Wanted:
+        name = entry.credential.id
+        if entry.fault is not None:
+            return Refused(Reason.CREDENTIAL_UNAVAILABLE, entry.detail)
+        if subject is None:
+            return Refused(Reason.NO_SUBJECT_TOKEN, f"credential {name} is made of the caller's own token")
+        now, slot = self._now(), self._fetching.slots.get((name, subject.key))
+        person = entry.people.get(subject.key)
+        if person is not None and person.injection is not None and slot is not None and slot.usable(now):
+            if slot.table.wants(now):
+                self._slots.for_person(slot, entry.credential, minter, self._entries, subject)
+                slot.asked = True
+            return person.injection
+        if slot is not None and slot.fault is not None and not slot.coming(now):
+            return Refused(Reason.CREDENTIAL_UNAVAILABLE, slot.fault.detail)
+        return Wanted(name, subject)
+
+    async def obtain(self, wanted: Wanted) -> None:
+        """Wait until that person's token is there or is not to be had: then ``prepare`` again.
+
+        One fetch serves all who wait. Bounded by the credential's ``timeout``. Never raises.
+        """
+        entry = self._snapshot.entries.get(wanted.credential_id)
+        minter = self._slots.minter(wanted.credential_id)
+        if entry is None or minter is None:
+            return
+        if self._fetching.flights.wake is None:
+            loop = asyncio.get_running_loop()
+            self.on_arrival(partial(_at, loop, self.refresh))
+        place: Place = (wanted.credential_id, wanted.subject.key)
+        slot = self._fetching.slots.get(place)
+        if slot is None:
+            self._make_room(wanted.credential_id)
+            slot = self._slots.new_person(place, entry.credential)
+            self._fetching.slots[place] = slot
+        if slot.table.wants(self._now()):
+            self._slots.for_person(slot, entry.credential, minter, self._entries, wanted.subject)
+            slot.asked = True
+            self._fetching.begin_due()
+        if not slot.coming(self._now()):
+            return
+        arrived: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        slot.waiting.append(arrived)
+        await asyncio.wait((arrived,), timeout=slot.timeout + GRACE)
+
+    def doubt(self, label: str) -> None:
+        """A server refused the secret of this label: ask its source early, every 30 s at most.
+
+        A source that is watched needs no asking. A person's token is not used again.
+        """
+        name = label.rpartition("@v")[0]
+        entry = self._snapshot.entries.get(name)
+        if entry is None:
+            return
+        for key, person in entry.people.items():
+            if person.kept.secret.label == label:
+                self._fetching.drop([(name, key)])
+                return
+        if entry.label == label:
+            for stage in (MINTED, OWN):
+                slot = self._fetching.slots.get((name, stage))
+                if slot is not None:
+                    self._fetching.doubt(slot)
+
+    def forget(self, key: str) -> None:
+        """The tokens of whom ``key`` names, or begins to name, are not used again: they are refused now."""
+        self._fetching.drop([place for place in self._fetching.slots if place[1].startswith(key)])
+
+    def on_arrival(self, wake: Callable[[], None]) -> None:
+        """Call ``wake``, from another thread, when something came: ``refresh`` need not be waited for."""
+        self._fetching.flights.wake = wake
+
+    def settle(self, seconds: float) -> None:
+        """Block until the first fetches are over, but no longer: for the start, before anybody is served."""
+        end = self._clock.steady() + seconds
+        for _ in range(3):  # a secret, and what is made of it
+            self._fetching.flights.settle(max(0.0, end - self._clock.steady()))
+            self.refresh()
+
+    def close(self) -> None:
+        """End all fetches without waiting for them."""
+        self._fetching.flights.close()
 
     @property
     def scrubber(self) -> Scrubber:
         """Over all live secrets and those before them. Fetch it per answer: a refresh makes a new one."""
         return self._snapshot.scrubber
 
+    def held(self) -> tuple[Held, ...]:
+        """Every secret in force and those before it, with its needles: what the tripwire looks for.
+
+        A person's token is not among them: it is made in here, and nobody else has it. What is held changes
+        only with ``scrubber``.
+        """
+        return tuple(
+            (entry.credential, kept.secret, kept.needles)
+            for entry in self._snapshot.entries.values()
+            for series in (entry.own, entry.minted, entry.heir)
+            for kept in series.kept
+        )
+
     def status(self) -> tuple[CredentialStatus, ...]:
         """The health of every credential, in the order of the rules."""
-        return tuple(
-            CredentialStatus(
-                id=entry.credential.id,
-                label=entry.secrets[-1].label if entry.secrets else None,
-                ok=entry.injection is not None,
-                detail=_detail(entry),
-                hint=entry.fault.hint if entry.fault else "",
-            )
-            for entry in self._snapshot.entries.values()
+        return tuple(self._status(entry) for entry in self._snapshot.entries.values())
+
+    def _status(self, entry: Entry) -> CredentialStatus:
+        slots = (self._fetching.slots.get((entry.credential.id, stage)) for stage in (OWN, MINTED))
+        failing = next((slot.fault.detail for slot in slots if slot is not None and slot.fault), "")
+        return CredentialStatus(
+            id=entry.credential.id,
+            label=entry.label,
+            ok=entry.fault is None,
+            detail=entry.detail,
+            hint=entry.fault.hint if entry.fault else "",
+            failing=failing if entry.fault is None else "",
         )
+
+    # -- how it is put together ------------------------------------------------------------------
+
+    def _now(self) -> float:
+        return self._clock.steady()
+
+    def _entries(self) -> Mapping[str, Entry]:
+        return self._snapshot.entries
+
+    def _lasting(self, slot: Slot) -> bool:
+        """Whether a person's slot stays: its credential is as before, and there is something in it."""
+        if slot.place[1] in (OWN, MINTED) or not self._slots.is_current(slot):
+            return False
+        now = self._now()
+        return slot.usable(now) or slot.table.flying or slot.asked or now < slot.table.due
+
+    def _make_room(self, credential_id: str) -> None:
+        """For one more person, by the oldest of those for whom nothing is under way."""
+        mine = [place for place in self._fetching.slots if place[0] == credential_id]
+        idle = (place for place in mine if not self._fetching.slots[place].table.flying)
+        if len(mine) >= MAX_PEOPLE and (oldest := next(idle, None)) is not None:
+            self._fetching.drop([oldest])
+
+    def _hurry(self) -> None:
+        for name, entry in self._snapshot.entries.items():
+            slot = self._fetching.slots.get((name, MINTED))
+            if slot is not None and entry.own.newest is not None:
+                self._fetching.hurry(slot, entry.own.newest.label)
+
+    def _look(self, known: Mapping[str, Entry], retired: Mapping[str, Entry]) -> None:
+        """Put the snapshot of now in force, if it differs from the one that is."""
+        now = self._now()
+        entries = {c.id: self._looked(c, known.get(c.id), now) for c in self._credentials}
+        gone = {name: entry.pruned(now) for name, entry in retired.items() if name not in entries}
+        old = self._snapshot
+        marks = tuple(mark for entry in (*entries.values(), *gone.values()) for mark in entry.marks())
+        if marks == old.marks and old.entries.keys() == entries.keys():
+            if any(entries[name] is not old.entries[name] for name in entries) or gone != old.retired:
+                self._snapshot = replace(old, entries=entries, retired=gone)
+            return
+        needles = (needle for entry in (*entries.values(), *gone.values()) for needle in entry.needles())
+        self._snapshot = _Snapshot(entries=entries, retired=gone, scrubber=Scrubber(needles), marks=marks)
+
+    def _looked(self, credential: Credential, old: Entry | None, now: float) -> Entry:
+        minter = self._slots.minter(credential.id)
+        entry = (old or made.fresh(credential, exchanged=minter is not None)).pruned(now)
+        changed = entry.credential != credential
+        if not made.same_source(entry.credential, credential):
+            entry = replace(entry, own_arrival=None, state=None, own_fault=made.unread(credential))
+        entry = replace(entry, credential=credential)
+        before = entry.own
+        slots = self._fetching.slots
+        if credential.source_kind == "none":
+            entry = replace(entry, own_fault=None)
+        elif is_watched(credential):
+            entry = made.watched(entry, self._environ, now)
+        else:
+            entry = made.fetched(entry, slots.get((credential.id, OWN)), now)
+        if minter is None:
+            entry = made.rendered(entry, entry.own.newest, again=changed or entry.own != before)
+        elif minter.per_person:
+            entry = made.with_people(entry, slots, now)
+        else:
+            entry = made.minted(entry, slots.get((credential.id, MINTED)), now)
+        # A fault that lasts makes no new snapshot.
+        return old if old is not None and entry == old else entry
 
     def __repr__(self) -> str:
         return f"<credential store: {', '.join(self._snapshot.entries)}>"
@@ -145,64 +364,8 @@ class CredentialStore:
         raise TypeError("a CredentialStore cannot be serialised")
 
 
-def _read(credential: Credential, old: _Entry | None, environ: Mapping[str, str]) -> _Entry:
-    # Before reading: if the file is exchanged in between, the next refresh sees it as changed.
-    state = fingerprint(credential)
-    if old and old.injection and state == old.state and _same_source(credential, old.credential):
-        return old if credential == old.credential else _rendered(replace(old, credential=credential))
-    entry = _reread(credential, state, old, environ)
-    # A fault that lasts makes no new snapshot.
-    return old if old is not None and entry == old else entry
-
-
-def _reread(
-    credential: Credential, state: Fingerprint | None, old: _Entry | None, environ: Mapping[str, str]
-) -> _Entry:
-    entry = _Entry(
-        credential=credential,
-        state=state,
-        version=old.version if old else 0,
-        secrets=old.secrets if old else (),
-        injection=None,
-        fault=None,
-    )
-    value = read_source(credential, environ)
-    if isinstance(value, Unavailable):
-        return replace(entry, fault=value)
-    secret = Secret(value, label=f"{credential.id}@v{entry.version + 1}")
-    del value
-    if not entry.secrets or entry.secrets[-1] != secret:
-        kept = (*entry.secrets, secret)[-KEPT_VERSIONS:]
-        entry = replace(entry, version=entry.version + 1, secrets=kept)
-    return _rendered(entry)
-
-
-def _rendered(entry: _Entry) -> _Entry:
-    """With the header made of its newest secret; a template that cannot make one is a fault."""
-    try:
-        injection = prepared(entry.credential, entry.secrets[-1])
-    except ConfigError as error:
-        fault = Unavailable(entry.credential.id, error.message, error.hint)
-        return replace(entry, injection=None, fault=fault)
-    return replace(entry, injection=injection, fault=None)
-
-
-def _same_source(one: Credential, other: Credential) -> bool:
-    return (one.source_kind, one.source) == (other.source_kind, other.source)
-
-
-def _assembled(entries: Mapping[str, _Entry], retired: Mapping[str, _Entry]) -> _Snapshot:
-    scrubber = Scrubber(
-        needle
-        for entry in (*entries.values(), *retired.values())
-        for secret in entry.secrets
-        for needle in secret.renderings(entry.credential.username)
-    )
-    return _Snapshot(entries=entries, retired=retired, scrubber=scrubber)
-
-
-def _detail(entry: _Entry) -> str:
-    return entry.fault.detail if entry.fault else ""
+def _at(loop: asyncio.AbstractEventLoop, what: Callable[[], None]) -> None:
+    loop.call_soon_threadsafe(what)
 
 
 def _refuse_twins(credentials: Iterable[Credential]) -> None:

@@ -44,6 +44,7 @@ IDENTITY_HEADERS: Final = frozenset(
         "teleport-jwt-assertion",
         "x-jwt-assertion",
         "txn-token",
+        "dpop",
         # credentials of the caller's own, which would travel beside the shared one
         "cookie",
         "cookie2",
@@ -75,9 +76,11 @@ IDENTITY_HEADERS: Final = frozenset(
 A caller could only be spoofing them, or spending what is not the upstream credential.
 """
 
+OUR_PREFIX: Final = "x-callerid-"
+"""What we say, and callers never do. Removed towards every host."""
+
 _USUAL: Final = 128
 IDENTITY_PREFIXES: Final = (
-    "x-callerid-",
     "x-ssl-client-",
     "ssl-client-",
     "x-auth-request-",
@@ -114,6 +117,6 @@ def _judge(name: str, governed: bool) -> bool:
 @lru_cache(maxsize=4096)
 def _goes(name: str, governed: bool) -> bool:
     plain = name.strip().lower().replace("_", "-")
-    if plain in CALLER_HEADERS:
+    if plain in CALLER_HEADERS or plain.startswith(OUR_PREFIX):
         return True
     return governed and (plain in IDENTITY_HEADERS or plain.startswith(IDENTITY_PREFIXES))

@@ -8,18 +8,19 @@ makes a denial of it.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Iterator
 from datetime import datetime
 
 from callerid.config import Agent, Identities
 from callerid.identity import carriers
 from callerid.identity.certificates import credential_id
 from callerid.identity.client_cas import LoadedCA
+from callerid.identity.dpop import Proofs
 from callerid.identity.evidence import Piece, Verifier, lineage_of, us
+from callerid.identity.hops import Shown, read_certificates
 from callerid.identity.jwks import JwksStore
 from callerid.identity.names import SUBJECT_KINDS, canonical
+from callerid.identity.presented import Presented as Presented
 from callerid.identity.registry import Registry
 from callerid.model import Caller, Carrier, Ceiling, Evidence, EvidenceKind, Reason, Rejected
 
@@ -28,63 +29,29 @@ REMEMBER_US = 5_000_000
 REMEMBERED = 4096
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Presented:
-    """Raw header values as received, every instance of each header, and the TLS chains (DER, leaf first).
-
-    ``connect_proxy_authorization`` is from the CONNECT that opened the tunnel, ``proxy_authorization``
-    from this very request. ``proxy_chain`` is of the TLS connection to the proxy, ``inner_chain`` of the
-    intercepted one. What was presented is kept out of ``repr``.
-    """
-
-    proxy_authorization: tuple[str, ...] = field(default=(), repr=False)
-    connect_proxy_authorization: tuple[str, ...] = field(default=(), repr=False)
-    authorization: tuple[str, ...] = field(default=(), repr=False)
-    callerid_token: tuple[str, ...] = field(default=(), repr=False)
-    proxy_chain: tuple[bytes, ...] = field(default=(), repr=False)
-    inner_chain: tuple[bytes, ...] = field(default=(), repr=False)
-    client_ip: str | None = None
-
-    def headers(self) -> tuple[tuple[Carrier, tuple[str, ...]], ...]:
-        """The carrier headers with all their values."""
-        return (
-            (Carrier.PROXY_AUTHORIZATION, self.connect_proxy_authorization),
-            (Carrier.PROXY_AUTHORIZATION, self.proxy_authorization),
-            (Carrier.X_CALLERID_TOKEN, self.callerid_token),
-            (Carrier.AUTHORIZATION, self.authorization),
-        )
-
-    def digest(self) -> bytes:
-        """SHA-256 over everything presented, unambiguously; what was presented cannot be read from it."""
-        parts: list[str] = []
-        for values in (
-            self.connect_proxy_authorization,
-            self.proxy_authorization,
-            self.callerid_token,
-            self.authorization,
-        ):
-            parts.append(f"{len(values)};")
-            for value in values:
-                parts.append(f"{len(value)}:{value}")
-        made = hashlib.sha256("".join(parts).encode("utf-8", "surrogateescape"))
-        for chain in (self.proxy_chain, self.inner_chain):
-            made.update(b"%d;" % len(chain))
-            for certificate in chain:
-                made.update(b"%d:%s" % (len(certificate), certificate))
-        return made.digest()
-
-
 class Authority:
     """Who may call, under one set of identities. Made anew when identities.yaml or a CA file changes.
 
     Used by one thread, that of the registry; the keys in ``jwks`` may be refreshed by another.
+    ``proofs`` are those of the authority before this one; ``resources`` the URLs of the listed servers.
     """
 
     def __init__(
-        self, identities: Identities, registry: Registry, jwks: JwksStore, cas: tuple[LoadedCA, ...]
+        self,
+        identities: Identities,
+        registry: Registry,
+        jwks: JwksStore,
+        cas: tuple[LoadedCA, ...],
+        *,
+        proofs: Proofs | None = None,
+        resources: Collection[str] = (),
     ) -> None:
         self._registry = registry
-        self._verifier = Verifier(identities, registry, jwks, cas)
+        self.proofs = proofs if proofs is not None else Proofs()
+        self._verifier = Verifier(identities, registry, jwks, cas, self.proofs)
+        self._hops = {canonical(hop.subject): hop for hop in identities.trusted_hops}
+        self._resources = tuple(resources)
+        self._certificates_required = identities.require_proxy_certificate
         self._agents = identities.agents
         self._blocked = frozenset(map(canonical, identities.blocked))
         self._denied = tuple(fingerprint for ca in cas for fingerprint in ca.denied)
@@ -98,7 +65,8 @@ class Authority:
         """The caller behind a request, or why there is none.
 
         A caller that was verified is remembered for ``REMEMBER_US``, by a digest of exactly what was
-        presented, and only as long as the registry has seen no revocation and no block (law 10).
+        presented, and only as long as the registry has seen no revocation and no block (law 10). One who
+        sends a DPoP proof is not: it is good for one request.
 
         Raises:
             StoreError: the registry cannot be read; the request must be refused.
@@ -109,7 +77,7 @@ class Authority:
             caller: Caller | Rejected = held[3]
         else:
             caller = self._identify(presented, now)
-            if isinstance(caller, Caller):
+            if isinstance(caller, Caller) and not presented.dpop:
                 self._remember(key, generation, time_us, caller)
         if isinstance(caller, Caller):
             for evidence in caller.evidence:
@@ -126,19 +94,46 @@ class Authority:
         self._recent[key] = (generation, time_us, expires, caller)
 
     def _identify(self, presented: Presented, now: datetime) -> Caller | Rejected:
-        for carrier, values in presented.headers():
+        for carrier, values in (*presented.at_connect(), *presented.headers()):
             if len(values) > 1:
                 return Rejected(
                     reason=Reason.EVIDENCE_AMBIGUOUS, detail=f"{carrier.value} is there {len(values)} times"
                 )
-        pieces: list[Piece] = []
-        for found in self._verified(presented, now):
+        shown = read_certificates(presented, self._verifier, self._hops, now)
+        if isinstance(shown, Rejected):
+            return shown
+        pieces = list(shown.pieces)
+        for found in self._carried(presented, shown, now):
             if isinstance(found, Rejected):
                 return found
             pieces.append(found)
+        for piece in shown.hops:
+            refusal = self._blocked_piece(piece)
+            if refusal is not None:
+                return refusal
         if not pieces:
-            return _nobody(bool(presented.authorization))
-        return self._agree(pieces)
+            return _nobody(bool(presented.authorization), shown)
+        return self._agree(pieces, shown)
+
+    def uncertified(self, presented: Presented, *, now: datetime) -> Rejected | None:
+        """Why nobody is served on this connection: a client certificate is required there, and not shown.
+
+        One that was shown and is not good, or is somebody's who is blocked, has its own reason. None where
+        it is good, or where none is required.
+
+        Raises:
+            StoreError: the registry cannot be read; the request must be refused.
+        """
+        if not self._certificates_required:
+            return None
+        carrier = Carrier.INNER_TLS if presented.reverse else Carrier.PROXY_TLS
+        found = self._verifier.chain(presented.door_chain(), carrier, now)
+        if found is None:
+            return Rejected(
+                reason=Reason.CERTIFICATE_REQUIRED,
+                detail="nobody is served here without a client certificate on the connection to the proxy",
+            )
+        return found if isinstance(found, Rejected) else self._blocked_piece(found)
 
     def recheck(self, caller: Caller, *, now: datetime) -> Rejected | None:
         """Why an open stream of ``caller`` must be cut: blocked, revoked or expired since (law 10).
@@ -160,32 +155,80 @@ class Authority:
             return _about(subject, caller.credential_id, reason, "the evidence has expired since")
         return None
 
+    def refuses_agent(self, caller: Caller, agent: str | None, actors: tuple[str, ...]) -> Rejected | None:
+        """Why ``caller`` may not act through ``agent`` and this chain of agents; None if it may.
+
+        Raises:
+            StoreError: the registry cannot be read.
+        """
+        subject = caller.principal.subject
+        found = self._agent_ceilings(subject, caller.groups, agent, actors, caller.credential_id)
+        if isinstance(found, Rejected):
+            return found
+        return self._blocked_among([subject], agent, actors, caller.evidence)
+
+    def claimed_groups(self, caller: Caller) -> frozenset[str]:
+        """The groups of ``caller`` that its evidence named, and identities.yaml does not put it into."""
+        return caller.groups - self._groups.get(caller.principal.subject, frozenset())
+
     def is_ours(self, header_value: str) -> bool:
         """True when a header value carries evidence for us, good or not: it never leaves (law 5). Total."""
-        return carriers.is_ours(header_value, self._verifier.issuers)
+        return carriers.is_ours(header_value, self._verifier.issuers, self._resources)
 
-    def _verified(self, presented: Presented, now: datetime) -> Iterator[Piece | Rejected]:
-        """One answer per piece that is for us, in a fixed order."""
-        chains = ((Carrier.PROXY_TLS, presented.proxy_chain), (Carrier.INNER_TLS, presented.inner_chain))
-        for carrier, chain in chains:
-            found = self._verifier.chain(chain, carrier, now)
-            if found is not None:
-                yield found
+    def jwt_of(self, presented: Presented, caller: Caller) -> str | None:
+        """The JWT that was verified as evidence of ``caller``, for an exchange in that person's name."""
+        return next(self._texts(presented, caller, carriers.Form.JWT, EvidenceKind.JWT), None)
+
+    def tokens_of(self, presented: Presented, caller: Caller) -> tuple[str, ...]:
+        """The scoped tokens that were verified as evidence of ``caller``."""
+        return tuple(self._texts(presented, caller, carriers.Form.TOKEN, EvidenceKind.SCOPED_TOKEN))
+
+    def _texts(
+        self, presented: Presented, caller: Caller, form: carriers.Form, kind: EvidenceKind
+    ) -> Iterator[str]:
+        """What this very caller showed: behind a hop, nothing of the hop's own connection."""
+        counted = {evidence.carrier for evidence in caller.evidence if evidence.kind is kind}
+        at_connect = presented.at_connect() if caller.via is None else ()
+        for carrier, values in (*presented.headers(), *at_connect):
+            for value in values if carrier in counted else ():
+                found = carriers.read(value, carrier, self._verifier.issuers)
+                if found.form is form:
+                    yield found.text
+
+    def _carried(self, presented: Presented, shown: Shown, now: datetime) -> Iterator[Piece | Rejected]:
+        """One answer per header value that is for us, in a fixed order.
+
+        Where a hop speaks for many, a credential of its connection is good for nobody among them: only what
+        names the hop itself may stand there.
+        """
+        for carrier, values in presented.at_connect():
+            for value in values:
+                found = self._verifier.header(value, carrier, now, presented, shown.leaves)
+                if found is None:
+                    continue
+                if shown.speaker is None or isinstance(found, Rejected):
+                    yield found
+                elif found.principal.subject not in self._hops:
+                    detail = (
+                        f"behind hop {shown.speaker.id} a credential goes with each request, not at CONNECT"
+                    )
+                    yield Rejected(reason=Reason.EVIDENCE_AMBIGUOUS, detail=detail)
         for carrier, values in presented.headers():
             for value in values:
-                found = self._verifier.header(value, carrier, now)
+                found = self._verifier.header(value, carrier, now, presented, shown.leaves)
                 if found is not None:
                     yield found
 
-    def _agree(self, pieces: list[Piece]) -> Caller | Rejected:
+    def _blocked_piece(self, piece: Piece) -> Rejected | None:
+        return self._blocked_among([piece.principal.subject], piece.agent, piece.actors, [piece.evidence])
+
+    def _agree(self, pieces: list[Piece], shown: Shown) -> Caller | Rejected:
         """One caller out of all pieces, or the refusal that they add up to."""
         best = max(pieces, key=lambda piece: piece.assurance)  # the first of equals
         subjects = sorted({piece.principal.subject for piece in pieces})
         evidence = tuple(piece.evidence for piece in pieces)
         for piece in pieces:
-            refusal = self._blocked_among(
-                [piece.principal.subject], piece.agent, piece.actors, [piece.evidence]
-            )
+            refusal = self._blocked_piece(piece)
             if refusal is not None:
                 return refusal
         agents = {piece.agent for piece in pieces if piece.agent is not None}
@@ -214,7 +257,8 @@ class Authority:
             credential_id=best.evidence.credential_id,
             groups=groups,
             ceilings=tuple(dict.fromkeys(ceilings)),
-            expires_us=min(piece.expires_us for piece in pieces),
+            expires_us=min(piece.expires_us for piece in (*pieces, *shown.hops)),
+            via=shown.via,
         )
 
     def _agent_ceilings(
@@ -281,12 +325,15 @@ class Authority:
         return None
 
 
-def _nobody(foreign: bool) -> Rejected:
+def _nobody(foreign: bool, shown: Shown) -> Rejected:
     if foreign:
         return Rejected(
             reason=Reason.EVIDENCE_UNRECOGNISED, detail="nobody here can verify what Authorization holds"
         )
-    return Rejected(reason=Reason.NO_EVIDENCE, detail="nothing in the request says who is calling")
+    detail = "nothing in the request says who is calling"
+    if shown.via is not None:
+        detail = f"hop {shown.via} does not say who is calling, and is not the caller itself"
+    return Rejected(reason=Reason.NO_EVIDENCE, detail=detail)
 
 
 def _about(subject: str, identifier: str, reason: Reason, detail: str) -> Rejected:

@@ -7,7 +7,7 @@ A piece that is recognisably meant for us but cannot be used is never passed ove
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
@@ -28,13 +28,17 @@ class Form(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Credential:
-    """A header value, read. ``text`` is the token or JWT and empty otherwise; it is not shown in repr."""
+    """A header value, read. ``text`` is the token or JWT and empty otherwise; it is not shown in repr.
+
+    ``dpop``: it came with the scheme ``DPoP`` (RFC 9449 section 7.1).
+    """
 
     form: Form
     carrier: Carrier
     detail: str = ""
     text: str = ""
     issuer: Issuer | None = None
+    dpop: bool = False
 
     def __repr__(self) -> str:
         return f"Credential({self.form.value}, {self.carrier.value})"
@@ -46,16 +50,21 @@ def read(value: str, carrier: Carrier, issuers: Mapping[str, Issuer]) -> Credent
     In ``Authorization`` a value that is not for us is FOREIGN; in our own two carriers there is nothing
     foreign, and it is MALFORMED.
     """
-    text, bare = _unwrap(value)
+    text, scheme = _unwrap(value)
+    bare, dpop = not scheme, scheme == "dpop"
     issuer = _issuer_of(text, issuers)
     if bare and carrier is not Carrier.X_CALLERID_TOKEN and (issuer is not None or text.startswith(PREFIX)):
         return Credential(Form.MALFORMED, carrier, "a token here needs the word Bearer before it")
     if text.startswith(PREFIX):
+        if dpop:
+            return Credential(
+                Form.MALFORMED, carrier, "a token of ours is bound to no key: send it as Bearer"
+            )
         if is_well_formed(text):
             return Credential(Form.TOKEN, carrier, text=text)
         return Credential(Form.MALFORMED, carrier, "the token has a slip in it: its checksum is wrong")
     if issuer is not None:
-        return Credential(Form.JWT, carrier, text=text, issuer=issuer)
+        return Credential(Form.JWT, carrier, text=text, issuer=issuer, dpop=dpop)
     if carrier is not Carrier.AUTHORIZATION:
         return Credential(Form.MALFORMED, carrier, "neither a token nor a JWT of a known issuer")
     if _holds_token(value):
@@ -63,29 +72,33 @@ def read(value: str, carrier: Carrier, issuers: Mapping[str, Issuer]) -> Credent
     return Credential(Form.FOREIGN, carrier, "a credential that nobody here can verify")
 
 
-def is_ours(value: str, issuers: Mapping[str, Issuer]) -> bool:
+def is_ours(value: str, issuers: Mapping[str, Issuer], resources: Collection[str] = ()) -> bool:
     """True when ``value`` must not leave: it carries a token, or a JWT made for us. Total.
 
-    Wider than ``read``: a damaged token is still most of a secret, and an expired JWT still names us.
+    ``resources``: the URLs of the listed servers, for which an issuer of logins makes tokens. Wider than
+    ``read``: a damaged token is still most of a secret, and an expired JWT still names us.
     """
     text, _ = _unwrap(value)
     if text.startswith(PREFIX) or _holds_token(value):
         return True
     issuer = _issuer_of(text, issuers)
     claims = peek_claims(text)
-    return issuer is not None and claims is not None and names_audience(claims, issuer)
+    return issuer is not None and claims is not None and names_audience(claims, issuer, resources)
 
 
-def _unwrap(value: str) -> tuple[str, bool]:
-    """The credential in a header value, and whether it stood there bare; empty if it has no such form."""
+def _unwrap(value: str) -> tuple[str, str]:
+    """The credential in a header value and the scheme before it, in lower case.
+
+    The scheme is empty where it stood bare, the credential where it has no such form.
+    """
     scheme, _, rest = value.strip(" \t").partition(" ")
     rest = rest.strip(" \t")
     if not rest:
-        return scheme, True
+        return scheme, ""
     kind = scheme.lower()
-    if kind == "bearer":
-        return rest, False
-    return (_password(rest) if kind == "basic" else ""), False
+    if kind in ("bearer", "dpop"):
+        return rest, kind
+    return (_password(rest) if kind == "basic" else ""), kind
 
 
 def _basic(text: str) -> bytes:

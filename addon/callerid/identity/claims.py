@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from callerid.config import Identities, Issuer
 from callerid.identity.jwt import JwtClaims
 from callerid.identity.names import glob_match, is_name, make_subject
 from callerid.model import Reason, Rejected
+
+_CLIENTS = ("azp", "client_id")
+_INDEXES = frozenset(map(str, range(100)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,12 +28,14 @@ class Named:
 def name(claims: JwtClaims, issuer: Issuer, identities: Identities) -> Named | Rejected:
     """Map the claims by the issuer's entry; refuse a token whose claims are not the required ones."""
     for wanted, pattern in issuer.require_claims.items():
-        if not _matches(claims.claims.get(wanted), pattern):
+        if not _matches(look_up(claims.claims, wanted), pattern):
             return _no(claims, Reason.JWT_INVALID, f"the claim {wanted} is not as required")
+    if not _is_client(claims, issuer):
+        return _no(claims, Reason.JWT_INVALID, "the token was made for none of the issuer's clients")
     if issuer.assurance == "workload" or set(issuer.claims) & {"principal", "workload"} == {"workload"}:
         subject = _workload(claims, issuer, identities)
     else:
-        mapped = claims.claims.get(issuer.claims.get("principal", "sub"))
+        mapped = look_up(claims.claims, issuer.claims.get("principal", "sub"))
         subject = make_subject("user", mapped) or _no(
             claims, Reason.JWT_INVALID, "the claim for the principal is missing or is not a name"
         )
@@ -41,6 +47,30 @@ def name(claims: JwtClaims, issuer: Issuer, identities: Identities) -> Named | R
     return Named(
         subject=subject, agent=agent, actors=claims.actors, groups=_groups(claims, issuer, identities)
     )
+
+
+def look_up(claims: Mapping[str, Any], where: str) -> object:
+    """The claim of that name or, where it begins with a slash, at that JSON pointer (RFC 6901); else None."""
+    if not where.startswith("/"):
+        return claims.get(where)
+    value: object = claims
+    for part in where.split("/")[1:]:
+        step = part.replace("~1", "/").replace("~0", "~")
+        if isinstance(value, Mapping):
+            value = value.get(step)
+        elif isinstance(value, list) and step in _INDEXES and int(step) < len(value):
+            value = value[int(step)]
+        else:
+            return None
+    return value
+
+
+def _is_client(claims: JwtClaims, issuer: Issuer) -> bool:
+    """Whether the token says which client it was made for, and that this is one of those accepted."""
+    if not issuer.clients:
+        return True
+    named = [claims.claims[name] for name in _CLIENTS if name in claims.claims]
+    return bool(named) and all(isinstance(client, str) and client in issuer.clients for client in named)
 
 
 def _no(claims: JwtClaims, reason: Reason, detail: str) -> Rejected:
@@ -65,7 +95,7 @@ def _workload(claims: JwtClaims, issuer: Issuer, identities: Identities) -> str 
 
 def _all_match(conditions: Mapping[str, str], claims: JwtClaims, issuer: Issuer) -> bool:
     return all(
-        _matches(claims.claims.get(issuer.claims.get(wanted, wanted)), pattern)
+        _matches(look_up(claims.claims, issuer.claims.get(wanted, wanted)), pattern)
         for wanted, pattern in conditions.items()
     )
 
@@ -82,7 +112,7 @@ def _matches(value: object, pattern: str) -> bool:
 def _agent(claims: JwtClaims, issuer: Issuer) -> str | Rejected | None:
     """The agent by the mapped claim; without one, the current actor of the ``act`` chain."""
     mapped = issuer.claims.get("agent")
-    agent = claims.claims.get(mapped) if mapped is not None else None
+    agent = look_up(claims.claims, mapped) if mapped is not None else None
     if agent is None:
         return claims.actors[0] if claims.actors else None
     if not isinstance(agent, str) or not is_name(agent):
@@ -92,6 +122,6 @@ def _agent(claims: JwtClaims, issuer: Issuer) -> str | Rejected | None:
 
 def _groups(claims: JwtClaims, issuer: Issuer, identities: Identities) -> frozenset[str]:
     mapped = issuer.claims.get("groups")
-    value = claims.claims.get(mapped) if mapped is not None else None
+    value = look_up(claims.claims, mapped) if mapped is not None else None
     members = value if isinstance(value, list) else [value]
     return frozenset(item for item in members if isinstance(item, str) and item in identities.groups)

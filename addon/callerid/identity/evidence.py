@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from callerid.config import Identities, Issuer
-from callerid.identity import claims, jwt
-from callerid.identity.carriers import Form, read
+from callerid.identity import claims, jwt, scoped
+from callerid.identity.carriers import Credential, Form, read
 from callerid.identity.certificates import ChainVerifier
 from callerid.identity.client_cas import LoadedCA
+from callerid.identity.dpop import Proofs
 from callerid.identity.jwks import JwksStore
 from callerid.identity.names import canonical
+from callerid.identity.presented import Presented
+from callerid.identity.proof import prove
 from callerid.identity.registry import Registry
 from callerid.identity.rows import TokenRow
 from callerid.identity.tokens import digest
@@ -58,31 +61,43 @@ def lineage_of(row: TokenRow, registry: Registry, now: datetime) -> tuple[TokenR
         else:
             continue
         return Rejected(reason=reason, detail=detail, subject=row.principal, credential_id=row.id)
-    return lineage
+    return scoped.origin_blocked(lineage, registry) or lineage
 
 
 class Verifier:
     """Verifies single pieces against identities.yaml, the registry, the issuers' keys and the client CAs."""
 
     def __init__(
-        self, identities: Identities, registry: Registry, jwks: JwksStore, cas: tuple[LoadedCA, ...]
+        self,
+        identities: Identities,
+        registry: Registry,
+        jwks: JwksStore,
+        cas: tuple[LoadedCA, ...],
+        proofs: Proofs,
     ) -> None:
         self.issuers = {issuer.issuer: issuer for issuer in identities.issuers}
         self._identities = identities
         self._registry = registry
         self._jwks = jwks
         self._chains = ChainVerifier(cas)
+        self._proofs = proofs
 
-    def header(self, value: str, carrier: Carrier, now: datetime) -> Piece | Rejected | None:
-        """What the value of a carrier header proves; None where nobody here can verify it."""
+    def header(
+        self, value: str, carrier: Carrier, now: datetime, presented: Presented, leaves: Collection[str]
+    ) -> Piece | Rejected | None:
+        """What the value of a carrier header proves; None where nobody here can verify it.
+
+        ``presented`` is the request that it came with, ``leaves`` the certificates (``x5t#S256``) that speak
+        for its sender.
+        """
         found = read(value, carrier, self.issuers)
         if found.form is Form.FOREIGN:
             return None
         if found.form is Form.TOKEN:
-            return self._token(found.text, carrier, now)
+            return self._token(found.text, carrier, now, presented.client_ip)
         if found.form is Form.JWT and found.issuer is not None:
-            return self._jwt(found.text, found.issuer, carrier, now)
-        return Rejected(reason=Reason.TOKEN_MALFORMED, detail=f"{carrier.value}: {found.detail}")
+            return self._jwt(found, found.issuer, now, presented, leaves)
+        return Rejected(reason=Reason.TOKEN_MALFORMED, detail=f"{found.detail} (in {carrier.value})")
 
     def chain(self, ders: Sequence[bytes], carrier: Carrier, now: datetime) -> Piece | Rejected | None:
         """Whom a certificate chain proves; None where none was presented or no client CA is configured."""
@@ -102,13 +117,17 @@ class Verifier:
             expires_us=found.expires_us,
         )
 
-    def _token(self, token: str, carrier: Carrier, now: datetime) -> Piece | Rejected:
+    def _token(self, token: str, carrier: Carrier, now: datetime, client_ip: str | None) -> Piece | Rejected:
         row = self._registry.find(digest(token))
         if row is None:
             return Rejected(reason=Reason.TOKEN_UNKNOWN, detail="the token was never issued here")
         lineage = lineage_of(row, self._registry, now)
         if isinstance(lineage, Rejected):
             return lineage
+        known = {issuer.id for issuer in self.issuers.values()}
+        misplaced = scoped.misplaced(lineage, client_ip, self._chains, known, now)
+        if misplaced is not None:
+            return misplaced
         return Piece(
             evidence=Evidence(kind=EvidenceKind.SCOPED_TOKEN, carrier=carrier, credential_id=row.id),
             principal=Principal(canonical(row.principal), LOCAL),
@@ -116,33 +135,43 @@ class Verifier:
             assurance=Assurance.BEARER,
             assurance_name="bearer",
             expires_us=min(token.expires_us for token in lineage),
-            ceilings=tuple(
-                Ceiling(origin=token.id, servers=token.servers, tools=token.tools)
-                for token in lineage
-                if token.servers is not None or token.tools is not None
-            ),
+            actors=row.actors,
+            groups=frozenset(name for token in lineage for name in token.in_groups)
+            & self._identities.groups.keys(),
+            ceilings=scoped.ceilings_of(lineage),
         )
 
-    def _jwt(self, token: str, issuer: Issuer, carrier: Carrier, now: datetime) -> Piece | Rejected:
+    def _jwt(
+        self, found: Credential, issuer: Issuer, now: datetime, presented: Presented, leaves: Collection[str]
+    ) -> Piece | Rejected:
         keys = self._jwks.keys(issuer.id, now)
         if keys is None:
             return Rejected(
                 reason=Reason.JWT_KEYS_UNAVAILABLE, detail=f"there are no fresh keys of issuer {issuer.id}"
             )
-        verified = jwt.verify(token, issuer, keys, now)
+        verified = jwt.verify(found.text, issuer, keys, now, resource=presented.resource)
         if isinstance(verified, Rejected):
-            if jwt.wants_other_keys(token, keys):
+            if jwt.wants_other_keys(found.text, keys):
                 self._jwks.note_unknown_kid(issuer.id)
             return verified
         named = claims.name(verified, issuer, self._identities)
         if isinstance(named, Rejected):
             return named
+        bound = prove(verified, issuer, found, presented, leaves, self._proofs, now)
+        if isinstance(bound, Rejected):
+            return bound
+        usual = Assurance.WORKLOAD if issuer.assurance == "workload" else Assurance.IDP
         return Piece(
-            evidence=Evidence(kind=EvidenceKind.JWT, carrier=carrier, credential_id=verified.credential_id),
+            evidence=Evidence(
+                kind=EvidenceKind.JWT,
+                carrier=found.carrier,
+                credential_id=verified.credential_id,
+                bound=bound,
+            ),
             principal=Principal(named.subject, issuer.id),
             agent=named.agent,
-            assurance=Assurance.WORKLOAD if issuer.assurance == "workload" else Assurance.IDP,
-            assurance_name=issuer.assurance,
+            assurance=Assurance.BOUND if bound else usual,
+            assurance_name="bound" if bound else issuer.assurance,
             expires_us=verified.expires_us,
             actors=named.actors,
             groups=named.groups,

@@ -36,7 +36,6 @@ LOOK_EVERY = timedelta(seconds=5)
 """How often a file source is looked at; it is read only when it has changed."""
 RETRY_AFTER = timedelta(seconds=30)
 """The least time between two attempts for one issuer, however many unknown kids arrive."""
-STALE_AFTER = timedelta(hours=24)
 
 _CHUNK = 16 * 1024
 
@@ -184,9 +183,11 @@ class JwksStore:
         self._refreshing = Lock()
 
     def keys(self, issuer_id: str, now: datetime) -> KeySet | None:
-        """The issuer's keys; None when there are none, or none seen good for 24 hours."""
+        """The issuer's keys; None when there are none, or none seen good for its ``stale_for``."""
         held = self._held.get(issuer_id)
-        if held is None or held.good_at is None or now - held.good_at > STALE_AFTER:
+        if held is None or held.good_at is None:
+            return None
+        if now - held.good_at > timedelta(seconds=self._issuers[issuer_id].stale_for):
             return None
         return held.keys
 

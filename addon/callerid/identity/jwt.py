@@ -10,16 +10,19 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import string
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeGuard
 
 import jwt
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from callerid.config import Issuer
 from callerid.identity.names import is_name
+from callerid.identity.resources import same_resource
 from callerid.identity.strictjson import parse_object
 from callerid.model import Reason, Rejected
 
@@ -30,11 +33,14 @@ MAX_TOKEN = 16 * 1024
 MAX_ACTORS = 5
 
 _TYPES = frozenset({"jwt", "at+jwt"})
+_USES = frozenset({"sig", "jwt-svid"})
+"""What a key is for (RFC 7517 section 4.2); SPIFFE bundles have a word of their own."""
 _BASE64URL = frozenset(string.ascii_letters + string.digits + "-_")
 _MIN_RSA_BITS = 2048
 # What a public key is made of, per key type (RFC 7518 section 6, RFC 8037). All else is dropped unread,
 # the private part first of all.
 _PUBLIC = {"RSA": ("n", "e"), "EC": ("crv", "x", "y"), "OKP": ("crv", "x")}
+_PRIVATE = frozenset({"d", "p", "q", "dp", "dq", "qi", "oth", "k"})
 _ALGORITHM_OF = {
     ("RSA", None): "RS256",
     ("EC", "P-256"): "ES256",
@@ -97,7 +103,7 @@ def key_from_jwk(jwk: Mapping[str, Any]) -> VerificationKey | None:
     curve = jwk.get("crv") if kty != "RSA" else None
     algorithm = _ALGORITHM_OF.get((kty, curve)) if curve is None or isinstance(curve, str) else None
     operations = jwk.get("key_ops", ["verify"])
-    if algorithm is None or jwk.get("alg", algorithm) != algorithm or jwk.get("use", "sig") != "sig":
+    if algorithm is None or jwk.get("alg", algorithm) != algorithm or jwk.get("use", "sig") not in _USES:
         return None
     if not isinstance(operations, list) or "verify" not in operations:
         return None
@@ -131,11 +137,21 @@ def peek_claims(token: str) -> Mapping[str, Any] | None:
     return _segment(parts[1]) if len(parts) == 3 else None
 
 
-def names_audience(claims: Mapping[str, Any], issuer: Issuer) -> bool:
-    """True when ``aud`` has one of our audiences among whatever it holds; wider than ``verify``."""
+def names_audience(claims: Mapping[str, Any], issuer: Issuer, resources: Collection[str] = ()) -> bool:
+    """True when ``aud`` has one of our audiences among whatever it holds; wider than ``verify``.
+
+    ``resources`` are the URLs of the listed servers: audiences of ours too, for an issuer of logins.
+    """
     audience = claims.get("aud")
     found = audience if isinstance(audience, list) else [audience]
-    return any(isinstance(item, str) and item in issuer.audiences for item in found)
+    return any(
+        isinstance(item, str)
+        and (
+            item in issuer.audiences
+            or (issuer.login and any(same_resource(item, resource) for resource in resources))
+        )
+        for item in found
+    )
 
 
 def wants_other_keys(token: str, keys: KeySet) -> bool:
@@ -145,11 +161,14 @@ def wants_other_keys(token: str, keys: KeySet) -> bool:
     return isinstance(kid, str) and not keys.knows(kid)
 
 
-def verify(token: str, issuer: Issuer, keys: KeySet, now: datetime) -> JwtClaims | Rejected:
+def verify(
+    token: str, issuer: Issuer, keys: KeySet, now: datetime, *, resource: str | None = None
+) -> JwtClaims | Rejected:
     """Verify ``token`` as one of ``issuer``, at ``now``. Total.
 
     Checked, first failure wins: size, header (``alg``, ``typ``, ``crit``), key, signature, strict JSON,
-    ``iss``, ``aud``, ``sub``, ``exp``, ``iat``, ``nbf``, age, ``act``.
+    ``iss``, ``aud``, ``sub``, ``exp``, ``iat``, ``nbf``, age, ``act``. ``resource`` is the URL of the listed
+    server that is called: for an issuer of logins it is an audience too (RFC 8707).
     """
     header = _header(token)
     if header is None:
@@ -160,21 +179,64 @@ def verify(token: str, issuer: Issuer, keys: KeySet, now: datetime) -> JwtClaims
     key = keys.select(header.get("kid"), header["alg"])
     if key is None:
         return _no("no key of the issuer has the token's kid and algorithm")
-    try:
-        signed = _JWS.decode_complete(token, key.public, algorithms=[key.algorithm])
-    except (jwt.PyJWTError, ValueError, TypeError):
+    payload = _payload(token, key)
+    if payload is None:
         return _no("the signature is not the issuer's")
-    payload: bytes = signed["payload"]
     claims = parse_object(payload)
     if claims is None:
         return _no("the claims are not one JSON object without duplicates")
-    return _judge(token, claims, issuer, now)
+    return _judge(token, claims, issuer, now, resource)
 
 
-def _judge(token: str, claims: Mapping[str, Any], issuer: Issuer, now: datetime) -> JwtClaims | Rejected:
+def verify_by_own_key(token: str, kind: str) -> tuple[Mapping[str, Any], str] | str:
+    """A JWT of type ``kind`` that brings its public key along: its claims and the key's thumbprint. Total.
+
+    It proves that its maker holds the private key, and nothing else. The thumbprint is that of RFC 7638, by
+    SHA-256. A text says what is wrong.
+    """
+    header = _header(token)
+    if header is None:
+        return "it is too large or cannot be read"
+    jwk, algorithm, typ = header.get("jwk"), header.get("alg"), header.get("typ")
+    if not isinstance(typ, str) or typ.lower().removeprefix("application/") != kind:
+        return f"its typ is not {kind}"
+    if "crit" in header or "b64" in header:
+        return "its header has extensions that must be understood"
+    if not isinstance(jwk, dict) or _PRIVATE & set(jwk):
+        return "its header has no jwk that is a public key alone"
+    key = key_from_jwk({name: value for name, value in jwk.items() if name not in ("kid", "use", "key_ops")})
+    if key is None or key.algorithm != algorithm:
+        return "its jwk and alg are not ones that are accepted"
+    payload = _payload(token, key)
+    claims = parse_object(payload) if payload is not None else None
+    if claims is None:
+        return "its signature is not that of its jwk, or its claims are not one JSON object"
+    members = {name: jwk[name] for name in sorted((*_PUBLIC[jwk["kty"]], "kty"))}
+    text = json.dumps(members, separators=(",", ":"), ensure_ascii=False)
+    return claims, b64url_sha256(text.encode("utf-8", "surrogatepass"))
+
+
+def b64url_sha256(data: bytes) -> str:
+    """SHA-256 as base64url without padding: ``x5t#S256``, ``jkt`` and ``ath``."""
+    return base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode("ascii")
+
+
+def _payload(token: str, key: VerificationKey) -> bytes | None:
+    """What was signed, if ``key`` signed it."""
+    try:
+        signed = _JWS.decode_complete(token, key.public, algorithms=[key.algorithm])
+    except (jwt.PyJWTError, ValueError, TypeError):
+        return None
+    payload: bytes = signed["payload"]
+    return payload
+
+
+def _judge(
+    token: str, claims: Mapping[str, Any], issuer: Issuer, now: datetime, resource: str | None
+) -> JwtClaims | Rejected:
     if claims.get("iss") != issuer.issuer:
         return _no("iss is not the issuer's")
-    if not _is_audience(claims.get("aud"), issuer):
+    if not _is_audience(claims.get("aud"), issuer, resource):
         return _no("aud is not one of ours alone", Reason.JWT_AUDIENCE)
     subject = claims.get("sub")
     if not isinstance(subject, str) or not is_name(subject):
@@ -238,14 +300,16 @@ def _header_fault(header: Mapping[str, Any], issuer: Issuer) -> str | None:
     return None
 
 
-def _is_audience(audience: object, issuer: Issuer) -> bool:
+def _is_audience(audience: object, issuer: Issuer, resource: str | None) -> bool:
     """One of ours and nobody else's: a token that is good at two places can be carried from one to the other.
 
     A list of one is the same as its element (Kubernetes writes ``aud`` so).
     """
     if isinstance(audience, list) and len(audience) == 1:
         audience = audience[0]
-    return isinstance(audience, str) and audience in issuer.audiences
+    if not isinstance(audience, str):
+        return False
+    return audience in issuer.audiences or (issuer.login and same_resource(audience, resource))
 
 
 def _time_fault(claims: Mapping[str, Any], issuer: Issuer, now: datetime) -> tuple[Reason, str] | None:
@@ -279,3 +343,8 @@ def _actors(claims: Mapping[str, Any]) -> tuple[str, ...] | None:
             return None
         found.append(name)
     return tuple(found)
+
+
+def sign(claims: Mapping[str, Any], private: Ed25519PrivateKey, *, kid: str, kind: str) -> str:
+    """A JWS of ours over ``claims``, by EdDSA; ``kind`` is its ``typ`` (RFC 8725 section 3.11)."""
+    return jwt.encode(dict(claims), private, algorithm="EdDSA", headers={"kid": kid, "typ": kind})

@@ -1,159 +1,45 @@
-"""The registry: issued tokens and blocked subjects, in HOME/registry.db. The one home of sqlite3 here.
+"""The registry: issued tokens and blocked subjects, in HOME/registry.db. Who may come in, and its history.
 
-Law 10: revocation is now. A cached answer is used only while ``PRAGMA data_version`` says that no other
-process has committed since, and while the file at the path is still the file that is open.
-Every fault is a StoreError; it is never taken for "not revoked".
+What is asked on every call is in ``lookup``. Here tokens are entered, derived, rotated and revoked, each in
+one transaction with what it rests on: a child is entered only while its parent is good, whoever revokes
+that at the same moment.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
-import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import replace
 
-from callerid.errors import ConfigError, StoreError
-from callerid.home import private_file
-from callerid.identity.rows import (
-    APPLICATION_ID,
-    COLUMNS,
-    SCHEMA,
-    SCHEMA_VERSION,
-    BlockedRow,
-    TokenRow,
-    scope_to_text,
-    token_from,
-)
+from callerid.errors import ConfigError
+from callerid.identity.lookup import MAX_LINEAGE, Lookup
+from callerid.identity.narrowing import Scope, actors_below, check_alive, check_narrower
+from callerid.identity.rows import COLUMNS, BlockedRow, TokenRow, scope_to_text
 from callerid.identity.tokens import token_id
 
-_BUSY_MS = 250
-_CACHE = 4096
-_TOUCHES = 10_000
-_MAX_LINEAGE = 16
-_HINT = "Check the file and its folder; while it cannot be read, every token is refused."
+_NO_TOKEN = "`callerid tokens --all` lists them."
 
 # The tree below the tokens chosen by a condition on t; UNION ends a cycle that somebody wrote by hand.
-_REVOKE = (
-    "UPDATE tokens SET revoked_us = ?, revoked_by = ?, revoked_why = ? WHERE revoked_us IS NULL AND id IN ("
+_TREE = (
     "WITH RECURSIVE tree(id) AS (SELECT t.id FROM tokens t WHERE {start} "
-    "UNION SELECT c.id FROM tokens c JOIN tree ON c.parent = tree.id) SELECT id FROM tree)"
+    "UNION SELECT c.id FROM tokens c JOIN tree ON c.parent = tree.id) SELECT id FROM tree"
 )
+_DEAD = "UPDATE tokens SET revoked_us = ?, revoked_by = ?, revoked_why = ? WHERE revoked_us IS NULL"
+_REVOKE = _DEAD + " AND id IN (" + _TREE + ")"
+_PLACES = ", ".join("?" * (COLUMNS.count(",") + 2))
+_INSERT = f"INSERT INTO tokens (sha256, {COLUMNS}) VALUES ({_PLACES})"  # noqa: S608  (constants)
+_HELD = {
+    "agent": "t.agent = ?1 OR EXISTS (SELECT 1 FROM json_each(t.actors) WHERE value = ?1)",
+    "origin": "EXISTS (SELECT 1 FROM json_each(t.origin) WHERE value = ?1)",
+    "principal": "t.principal = ?1",
+}
 
 
-class Registry:
-    """An open registry. Used by one thread; each process opens its own.
+class Registry(Lookup):
+    """An open registry. Used by one thread; each process opens its own, and so does each thread.
 
     Every method raises StoreError when the file cannot be read or written.
     """
-
-    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
-        self._path = path
-        self._connection = connection
-        self._inode = _inode(path)
-        self._version = -1
-        self._files = 0
-        self._by_digest: dict[str, TokenRow] = {}
-        self._by_id: dict[str, TokenRow] = {}
-        self._blocked: dict[str, bool] = {}
-        self._generation: int | None = None
-        self._touches: dict[str, tuple[int, str | None]] = {}
-
-    @classmethod
-    def open(cls, path: Path) -> Registry:
-        """Open the registry at ``path``, and make it there if there is none: mode 0600, WAL.
-
-        Raises:
-            StoreError: not writable, not a registry, or of a newer version.
-        """
-        private_file(path)
-        return cls(path, _connect(path, create=True))
-
-    def close(self) -> None:
-        """Write what is left of the touches, and close. Never raises."""
-        self.flush_touches()
-        self._connection.close()
-
-    # -- asked on every call -------------------------------------------------------------------------
-
-    def find(self, token_digest: str) -> TokenRow | None:
-        """The token with this digest, revoked and expired ones included; None if never issued."""
-        self._catch_up()
-        return self._known(self._by_digest, "sha256 = ?", token_digest)
-
-    def get(self, identifier: str) -> TokenRow | None:
-        """The token with this public id, or None."""
-        self._catch_up()
-        return self._known(self._by_id, "id = ?", identifier)
-
-    def lineage(self, row: TokenRow) -> tuple[TokenRow, ...]:
-        """``row`` and its parents, the child first. All of them must be good, and each one narrows.
-
-        Raises:
-            StoreError: a parent is missing, or the parents form a ring.
-        """
-        found = [row]
-        while found[-1].parent is not None:
-            parent = self.get(found[-1].parent)
-            if parent is None or len(found) >= _MAX_LINEAGE:
-                raise StoreError(f"the parents of token {row.id} are broken in {self._path}", hint=_HINT)
-            found.append(parent)
-        return tuple(found)
-
-    def is_blocked(self, subject: str) -> bool:
-        """True when this very subject is blocked. Give it in canonical spelling."""
-        return self.first_blocked((subject,)) is not None
-
-    def first_blocked(self, subjects: Iterable[str]) -> str | None:
-        """The first of ``subjects`` that is blocked, or None."""
-        self._catch_up()
-        for subject in subjects:
-            known = self._blocked.get(subject)
-            if known is None:
-                known = bool(self._rows("SELECT 1 FROM blocked WHERE subject = ?", (subject,)))
-                _remember(self._blocked, subject, known)
-            if known:
-                return subject
-        return None
-
-    def generation(self) -> int:
-        """A number that changes with every revocation, block and unblock, whoever made it."""
-        self._catch_up()
-        if self._generation is None:
-            rows = self._rows("SELECT generation FROM state")
-            if len(rows) != 1:
-                raise StoreError(f"{self._path} has lost its state row", hint=_HINT)
-            self._generation = self._files << 40 | int(rows[0][0])
-        return self._generation
-
-    def touch(self, identifier: str, now_us: int, ip: str | None) -> None:
-        """Note that a token was used. Kept in memory until ``flush_touches``; may be lost; never raises."""
-        if identifier in self._touches or len(self._touches) < _TOUCHES:
-            self._touches[identifier] = (now_us, ip)
-
-    def flush_touches(self) -> bool:
-        """Write the noted uses; False if somebody else is writing just now. Never waits, never raises."""
-        if not self._touches:
-            return True
-        rows = [(now_us, ip, identifier) for identifier, (now_us, ip) in self._touches.items()]
-        try:
-            self._connection.execute("PRAGMA busy_timeout = 0")
-            self._connection.execute("PRAGMA synchronous = NORMAL")
-            try:
-                with _transaction(self._connection):
-                    self._connection.executemany(
-                        "UPDATE tokens SET last_used_us = ?, last_ip = ? WHERE id = ?", rows
-                    )
-            finally:
-                self._connection.execute("PRAGMA synchronous = FULL")
-                self._connection.execute(f"PRAGMA busy_timeout = {_BUSY_MS}")
-        except sqlite3.Error:
-            return False
-        self._touches.clear()
-        return True
-
-    # -- administration ------------------------------------------------------------------------------
 
     def issue(
         self,
@@ -167,6 +53,7 @@ class Registry:
         expires_us: int,
         created_by: str,
         parent: str | None = None,
+        networks: tuple[str, ...] | None = None,
     ) -> TokenRow:
         """Enter a new token. A child has its parent's principal and does not outlive it.
 
@@ -174,10 +61,6 @@ class Registry:
             ConfigError: expires before it begins, or is more than its parent.
             StoreError: also when the token is there already.
         """
-        if expires_us <= created_us:
-            raise ConfigError("the token would expire before it begins", hint="Give a longer --ttl.")
-        if parent is not None:
-            self._check_child(parent, principal, created_us, expires_us)
         row = TokenRow(
             id=token_id(token_digest),
             principal=principal,
@@ -188,14 +71,114 @@ class Registry:
             created_us=created_us,
             created_by=created_by,
             expires_us=expires_us,
+            networks=networks,
         )
-        scopes = (scope_to_text(servers), scope_to_text(tools))
-        self._write(
-            "INSERT INTO tokens (id, sha256, principal, agent, parent, servers, tools, created_us,"
-            " created_by, expires_us) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (row.id, token_digest, principal, agent, parent, *scopes, created_us, created_by, expires_us),
-        )
+        with self._writing():
+            if parent is not None:
+                lineage = self._good(parent, created_us)
+                if any(token.principal != principal or token.expires_us < expires_us for token in lineage):
+                    raise ConfigError(
+                        f"a token below {parent} has its principal and does not outlive it",
+                        hint="Derive for the same principal, with a shorter --ttl.",
+                    )
+            self._enter(row, token_digest)
         return row
+
+    def derive(
+        self,
+        parent: str,
+        scope: Scope,
+        *,
+        token_digest: str,
+        created_us: int,
+        expires_us: int,
+        created_by: str,
+    ) -> TokenRow:
+        """Enter a narrower child of the token ``parent``, for the same principal.
+
+        The parent is judged in the transaction that enters the child: whoever revokes it comes before or
+        after, and either way the child is not good.
+
+        Raises:
+            ConfigError: there is no such token, it is not good, or the child would be more than it.
+            StoreError: as always.
+        """
+        with self._writing():
+            lineage = self._good(parent, created_us)
+            above = lineage[0]
+            check_narrower(lineage, scope, expires_us)
+            actors = actors_below(above.agent, above.actors, scope.agent)
+            row = TokenRow(
+                id=token_id(token_digest),
+                principal=above.principal,
+                agent=scope.agent if scope.agent is not None else above.agent,
+                parent=above.id,
+                servers=scope.servers,
+                tools=scope.tools,
+                created_us=created_us,
+                created_by=created_by,
+                expires_us=expires_us,
+                networks=scope.networks,
+                actors=actors,
+            )
+            self._not_blocked(row, *(name for token in lineage for name in token.origin))
+            self._enter(row, token_digest)
+        return row
+
+    def derive_from_evidence(self, row: TokenRow, *, token_digest: str) -> TokenRow:
+        """Enter a token that was derived from other evidence than a token: ``row`` with its ``origin``.
+
+        Raises:
+            ConfigError: its principal, an agent of it or its origin is blocked.
+            StoreError: as always.
+        """
+        made = replace(row, id=token_id(token_digest))
+        with self._writing():
+            self._not_blocked(made, *made.origin)
+            self._enter(made, token_digest)
+        return made
+
+    def rotate(
+        self, identifier: str, *, token_digest: str, now_us: int, overlap_us: int, longest_us: int, by: str
+    ) -> tuple[TokenRow, TokenRow]:
+        """Replace a token: a new one with the same scope and span; the old one ends after the overlap.
+
+        Children stay below the old one and end with it: it may be rotated because somebody else has it, and
+        what that one derived must not live on. Nothing lives longer by this than what it stands below or
+        was derived from.
+
+        Returns:
+            The new token and the old one as it is now.
+
+        Raises:
+            ConfigError: there is no such token, it is not good, or it was rotated before.
+            StoreError: as always.
+        """
+        with self._writing():
+            old, *above = self._good(identifier, now_us)
+            if old.rotated_to is not None:
+                raise ConfigError(
+                    f"token {identifier} was rotated before", hint=f"Its successor is {old.rotated_to}."
+                )
+            ends = [now_us + min(old.expires_us - old.created_us, longest_us)]
+            ends += [token.expires_us for token in above]
+            ends += [old.expires_us] if old.origin else []
+            made = replace(
+                old,
+                id=token_id(token_digest),
+                created_us=now_us,
+                created_by=by,
+                expires_us=min(ends),
+                last_used_us=None,
+                last_ip=None,
+            )
+            self._enter(made, token_digest)
+            ending = replace(old, expires_us=min(old.expires_us, now_us + overlap_us), rotated_to=made.id)
+            self._storage.execute(
+                "UPDATE tokens SET expires_us = ?, rotated_to = ? WHERE id = ?",
+                (ending.expires_us, made.id, old.id),
+            )
+        return made, ending
 
     def revoke(self, identifier: str, *, now_us: int, by: str, why: str | None = None) -> int:
         """Revoke a token and all below it; the number of tokens that were good until now."""
@@ -208,193 +191,87 @@ class Registry:
     def block(self, subject: str, *, now_us: int, by: str, why: str | None = None) -> bool:
         """Block a subject (canonical spelling). False if it was blocked already."""
         statement = "INSERT OR IGNORE INTO blocked (subject, since_us, why, by) VALUES (?, ?, ?, ?)"
-        return self._write(statement, (subject, now_us, why, by)) > 0
+        with self._writing():
+            return self._storage.execute(statement, (subject, now_us, why, by)) > 0
 
     def unblock(self, subject: str) -> bool:
         """Lift a block. False if there was none."""
-        return self._write("DELETE FROM blocked WHERE subject = ?", (subject,)) > 0
+        with self._writing():
+            return self._storage.execute("DELETE FROM blocked WHERE subject = ?", (subject,)) > 0
 
     def blocked(self) -> tuple[BlockedRow, ...]:
         """All blocked subjects, in order."""
-        rows = self._rows("SELECT subject, since_us, why, by FROM blocked ORDER BY subject")
+        rows = self._storage.rows("SELECT subject, since_us, why, by FROM blocked ORDER BY subject")
         return tuple(BlockedRow(subject=row[0], since_us=row[1], why=row[2], by=row[3]) for row in rows)
 
     def tokens(self, *, principal: str | None = None, agent: str | None = None) -> tuple[TokenRow, ...]:
         """All tokens, of one principal or agent if named, oldest first, dead ones included."""
-        rows = self._rows(
+        rows = self._storage.rows(
             f"SELECT {COLUMNS} FROM tokens WHERE (?1 IS NULL OR principal = ?1)"  # noqa: S608  (a constant)
             " AND (?2 IS NULL OR agent = ?2) ORDER BY created_us, id",
             (principal, agent),
         )
         return tuple(self._token(row) for row in rows)
 
+    def held(self, subject: str) -> tuple[TokenRow, ...]:
+        """The tokens that a block of ``subject`` refuses, all below them included, oldest first.
+
+        ``subject`` is a principal, ``agent:NAME`` (at work or earlier in the chain), or the credential id of
+        a certificate or a JWT (tokens that were derived from it).
+        """
+        kind, _, name = subject.partition(":")
+        start = _HELD["agent" if kind == "agent" else "origin" if kind in ("cert", "jwt") else "principal"]
+        rows = self._storage.rows(
+            f"SELECT {COLUMNS} FROM tokens WHERE id IN ({_TREE.format(start=start)})"  # noqa: S608
+            " ORDER BY created_us, id",
+            (name if kind == "agent" else subject,),
+        )
+        return tuple(self._token(row) for row in rows)
+
     # -- inside --------------------------------------------------------------------------------------
 
-    def _check_child(self, parent: str, principal: str, created_us: int, expires_us: int) -> None:
-        above = self.get(parent)
-        if above is None:
-            raise ConfigError(f"there is no token {parent} to derive from", hint="See `callerid tokens`.")
-        for token in self.lineage(above):
-            if token.revoked_us is not None or token.expires_us <= created_us:
-                raise ConfigError(f"token {token.id} is revoked or expired", hint="Issue a new one.")
-            if token.principal != principal or token.expires_us < expires_us:
-                raise ConfigError(
-                    f"a token below {token.id} has its principal and does not outlive it",
-                    hint="Derive for the same principal, with a shorter --ttl.",
-                )
-        if len(self.lineage(above)) >= _MAX_LINEAGE:
-            raise ConfigError(f"token {parent} has too many parents", hint="Derive from one further up.")
+    def _good(self, identifier: str, now_us: int) -> tuple[TokenRow, ...]:
+        """A token and its parents, all good, with room for one more below."""
+        row = self.get(identifier)
+        if row is None:
+            raise ConfigError(f"there is no token {identifier}", hint=_NO_TOKEN)
+        lineage = self.lineage(row)
+        check_alive(lineage, now_us)
+        if len(lineage) >= MAX_LINEAGE:
+            raise ConfigError(f"token {identifier} has too many parents", hint="Take one further up.")
+        return lineage
+
+    def _not_blocked(self, row: TokenRow, *credentials: str) -> None:
+        agents = dict.fromkeys((*row.actors, *((row.agent,) if row.agent is not None else ())))
+        names = (row.principal, *(f"agent:{name}" for name in agents), *credentials)
+        hit = self.first_blocked(names)
+        if hit is not None:
+            raise ConfigError(f"{hit} is blocked", hint="`callerid unblock` takes a block back.")
+
+    def _enter(self, row: TokenRow, token_digest: str) -> None:
+        if row.expires_us <= row.created_us:
+            raise ConfigError("the token would expire before it begins", hint="Give a longer --ttl.")
+        scopes = (row.servers, row.tools)
+        lists = (row.actors, row.in_groups, row.origin, row.chain)
+        self._storage.execute(
+            _INSERT,
+            (
+                token_digest, row.id, row.principal, row.agent, row.parent, *map(scope_to_text, scopes),
+                row.created_us, row.created_by, row.expires_us, None, None, None, None, None,
+                scope_to_text(row.networks), *(scope_to_text(one or None) for one in lists), None,
+            ),
+        )  # fmt: skip
 
     def _revoke(self, start: str, value: str, now_us: int, by: str, why: str | None) -> int:
-        return self._write(_REVOKE.format(start=start), (now_us, by, why, value))
+        with self._writing():
+            return self._storage.execute(_REVOKE.format(start=start), (now_us, by, why, value))
 
-    def _write(self, statement: str, values: tuple[Any, ...]) -> int:
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """One transaction: what is read in it is as it is now, for nobody else writes meanwhile."""
         self._catch_up()
         try:
-            with _transaction(self._connection):
-                changed = self._connection.execute(statement, values).rowcount
-        except sqlite3.IntegrityError as error:
-            raise StoreError(f"{self._path} refused the entry: {error}", hint="Try once more.") from error
-        except (sqlite3.Error, UnicodeEncodeError) as error:
-            raise _unusable(self._path, error) from error
+            with self._storage.transaction():
+                yield
         finally:
             self._forget()
-        return changed
-
-    def _rows(self, statement: str, values: tuple[Any, ...] = ()) -> list[Any]:
-        try:
-            return self._connection.execute(statement, values).fetchall()
-        except (sqlite3.Error, UnicodeEncodeError) as error:
-            raise _unusable(self._path, error) from error
-
-    def _known(self, cache: dict[str, TokenRow], condition: str, value: str) -> TokenRow | None:
-        row = cache.get(value)
-        if row is None and (row := self._one(condition, value)) is not None:
-            _remember(cache, value, row)
-        return row
-
-    def _one(self, condition: str, value: str) -> TokenRow | None:
-        rows = self._rows(f"SELECT {COLUMNS} FROM tokens WHERE {condition}", (value,))  # noqa: S608
-        return self._token(rows[0]) if rows else None
-
-    def _token(self, row: Sequence[Any]) -> TokenRow:
-        try:
-            return token_from(row)
-        except (ValueError, RecursionError) as error:
-            raise _unusable(self._path, error) from error
-
-    def _catch_up(self) -> None:
-        """Drop what is remembered if another process has committed, or the file was replaced."""
-        if _inode(self._path) != self._inode:
-            self._reopen()
-        version = self._rows("PRAGMA data_version")[0][0]
-        if version != self._version:
-            self._forget()
-            self._version = version
-
-    def _reopen(self) -> None:
-        with contextlib.suppress(sqlite3.Error):
-            self._connection.close()
-        self._connection = _connect(self._path, create=False)
-        self._inode = _inode(self._path)
-        self._version = -1
-        self._files += 1
-
-    def _forget(self) -> None:
-        self._by_digest.clear()
-        self._by_id.clear()
-        self._blocked.clear()
-        self._generation = None
-
-
-def _remember[V](cache: dict[str, V], name: str, value: V) -> None:
-    if len(cache) >= _CACHE:
-        cache.clear()
-    cache[name] = value
-
-
-def _unusable(path: Path, error: Exception) -> StoreError:
-    return StoreError(f"the registry {path} cannot be used: {error}", hint=_HINT)
-
-
-def _inode(path: Path) -> tuple[int, int]:
-    try:
-        info = os.stat(path)
-    except OSError as error:
-        raise StoreError(f"the registry {path} is gone: {error.strerror or error}", hint=_HINT) from error
-    return info.st_dev, info.st_ino
-
-
-@contextlib.contextmanager
-def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
-
-
-def _connect(path: Path, *, create: bool) -> sqlite3.Connection:
-    for beside in (path, path.with_name(path.name + "-wal"), path.with_name(path.name + "-shm")):
-        if beside.exists():
-            private_file(beside)
-    try:
-        connection = sqlite3.connect(path, timeout=_BUSY_MS / 1000, isolation_level=None)
-    except sqlite3.Error as error:
-        raise _unusable(path, error) from error
-    try:
-        _prepare(connection, path, create=create)
-    except sqlite3.Error as error:
-        connection.close()
-        raise _unusable(path, error) from error
-    except StoreError:
-        connection.close()
-        raise
-    return connection
-
-
-def _prepare(connection: sqlite3.Connection, path: Path, *, create: bool) -> None:
-    """Check the kind and version of the file before anything in it is changed; fill an empty one."""
-    connection.execute("PRAGMA trusted_schema = OFF")
-    damage = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
-    if damage != "ok":
-        raise StoreError(f"the registry {path} is damaged", hint=_HINT)
-    if not _is_ours(connection, path):
-        if not create:  # an empty file in the place of a registry has lost its blocked subjects
-            raise StoreError(f"the registry {path} was replaced by an empty file", hint=_HINT)
-        connection.execute("PRAGMA journal_mode = WAL")
-        with _transaction(connection):
-            if not _is_ours(connection, path):  # another process may have been first
-                for statement in _statements(SCHEMA):
-                    connection.execute(statement)
-                connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-                connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-    connection.execute("PRAGMA synchronous = FULL")
-    connection.execute("PRAGMA foreign_keys = ON")
-
-
-def _is_ours(connection: sqlite3.Connection, path: Path) -> bool:
-    application = connection.execute("PRAGMA application_id").fetchone()[0]
-    version = connection.execute("PRAGMA user_version").fetchone()[0]
-    tables = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]
-    if (application, version) == (APPLICATION_ID, SCHEMA_VERSION):
-        return True
-    if (application, version, tables) == (0, 0, 0):
-        return False
-    raise StoreError(
-        f"{path} is a database of another kind or a newer version",
-        hint="Choose another home with --home DIR, or use the callerid that wrote it.",
-    )
-
-
-def _statements(script: str) -> Iterator[str]:
-    """The statements of ``script`` one by one: ``executescript`` would commit the transaction around it."""
-    pending = ""
-    for line in script.splitlines(keepends=True):
-        pending += line
-        if sqlite3.complete_statement(pending):
-            yield pending
-            pending = ""

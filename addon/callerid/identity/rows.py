@@ -1,4 +1,4 @@
-"""The rows of the registry and its schema (version 1). No database in here.
+"""The rows of the registry and its schema (version 2). No database in here.
 
 A scope that cannot be read must not become "no narrowing", so reading one raises.
 """
@@ -6,13 +6,17 @@ A scope that cannot be read must not become "no narrowing", so reading one raise
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
-APPLICATION_ID = int.from_bytes(b"cidR")
-SCHEMA_VERSION = 1
+from callerid.identity.networks import parse_network
 
+APPLICATION_ID = int.from_bytes(b"cidR")
+SCHEMA_VERSION = 2
+
+# Version 1, from which ``UPGRADES`` lead to ours; a new file takes the same way.
 # The counter of generations is kept by triggers, so that a change made by hand with another tool counts too.
 SCHEMA = """
 CREATE TABLE tokens (
@@ -40,16 +44,43 @@ CREATE TRIGGER blocked_changed AFTER UPDATE ON blocked
 CREATE TRIGGER blocked_removed AFTER DELETE ON blocked
   BEGIN UPDATE state SET generation = generation + 1; END;
 """
+UPGRADES: Mapping[int, str] = MappingProxyType(
+    {
+        1: """
+ALTER TABLE tokens ADD COLUMN networks TEXT;
+ALTER TABLE tokens ADD COLUMN actors TEXT;
+ALTER TABLE tokens ADD COLUMN in_groups TEXT;
+ALTER TABLE tokens ADD COLUMN origin TEXT;
+ALTER TABLE tokens ADD COLUMN chain TEXT;
+ALTER TABLE tokens ADD COLUMN rotated_to TEXT;
+DROP TRIGGER token_changed;
+CREATE TRIGGER token_changed AFTER UPDATE OF
+  id, sha256, principal, agent, parent, servers, tools, expires_us, revoked_us,
+  networks, actors, in_groups, origin, chain ON tokens
+  BEGIN UPDATE state SET generation = generation + 1; END;
+""",
+    }
+)
+"""Version -> the statements that make the next one of it. They only add."""
+
 COLUMNS = (
     "id, principal, agent, parent, servers, tools, created_us, created_by, expires_us, "
-    "last_used_us, last_ip, revoked_us, revoked_by, revoked_why"
+    "last_used_us, last_ip, revoked_us, revoked_by, revoked_why, "
+    "networks, actors, in_groups, origin, chain, rotated_to"
 )
 _NAMES = COLUMNS.split(", ")
+_LISTS = ("actors", "in_groups", "origin", "chain")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenRow:
-    """One issued token, without its digest. Times are microseconds since the epoch, UTC."""
+    """One issued token, without its digest. Times are microseconds since the epoch, UTC.
+
+    ``networks`` are those it is good from, None for all. ``actors`` is the chain of agents of a derived
+    token, the current one first (RFC 8693 section 4.1). A token derived from other evidence than a token
+    keeps what that was: ``origin`` its credential ids, ``chain`` its certificates (base64 of DER, leaf
+    first), ``in_groups`` the groups that its claims named. ``rotated_to`` is the token that replaces it.
+    """
 
     id: str
     principal: str
@@ -65,6 +96,12 @@ class TokenRow:
     revoked_us: int | None = None
     revoked_by: str | None = None
     revoked_why: str | None = None
+    networks: tuple[str, ...] | None = None
+    actors: tuple[str, ...] = ()
+    in_groups: tuple[str, ...] = ()
+    origin: tuple[str, ...] = ()
+    chain: tuple[str, ...] = ()
+    rotated_to: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,9 +137,13 @@ def token_from(row: Sequence[Any]) -> TokenRow:
     """A row of ``COLUMNS`` as a TokenRow.
 
     Raises:
-        ValueError: its scopes cannot be read.
+        ValueError: its scopes, or another list in it, cannot be read.
     """
     values = dict(zip(_NAMES, row, strict=True))
-    values["servers"] = scope_from_text(values["servers"])
-    values["tools"] = scope_from_text(values["tools"])
+    for name in ("servers", "tools", "networks"):
+        values[name] = scope_from_text(values[name])
+    for name in _LISTS:
+        values[name] = scope_from_text(values[name]) or ()
+    for network in values["networks"] or ():
+        parse_network(network)
     return TokenRow(**values)

@@ -54,7 +54,7 @@ _THING: Mapping[Kind, str] = MappingProxyType(
 
 # The status of a refusal for which no message was read. 401 and 407 are not among them: the one starts
 # a login at the server, the other makes undici fail without a word when it answers an inner request.
-_STATUS: Mapping[Reason, int] = MappingProxyType(
+STATUS: Mapping[Reason, int] = MappingProxyType(
     {
         Reason.DESTINATION_MISMATCH: 421,
         Reason.PATH_NOT_CANONICAL: 400,
@@ -212,13 +212,23 @@ def refusal(
         error["error"]["data"] = {**(malformed.data or {}), **said.data()}
         return _answer(malformed.http_status, error)
     if message is None:
-        return _answer(_STATUS.get(reason, 403), _error(None, DENIED_CODE, said))
+        return _answer(STATUS.get(reason, 403), _error(None, DENIED_CODE, said))
     if message.type is MessageType.HTTP:
         status = 400 if reason is Reason.EVENT_NOT_YOURS else 405
         return _answer(status, _error(None, DENIED_CODE, said))
     if message.method in _CONNECT or rpc_id is None:  # a 200 with a null id leaves the Python SDK waiting
         return _answer(403, _error(rpc_id, DENIED_CODE, said))
     return _answer(200, _refused(message, said))
+
+
+def login(rpc_id: RpcId | None, reason: Reason, event_id: str, challenge: str) -> Answer:
+    """The answer to a caller who is not known, where the company has a login for it: 401, and the way there.
+
+    It is the one refusal that starts a login, and it starts the company's: ``challenge`` names metadata of
+    ours (RFC 9728). Notifications get it as well: a client renews its token with whatever it sends first.
+    """
+    answer = _answer(401, _error(rpc_id, DENIED_CODE, _say(None, reason, event_id, None, None, False)))
+    return Answer(answer.status, (*answer.headers, ("WWW-Authenticate", challenge)), answer.body)
 
 
 def unknown_session(rpc_id: RpcId | None, event_id: str) -> Answer:

@@ -37,6 +37,8 @@ class _Sign:
 
 ABSENT = _Sign("absent")
 BROKEN = _Sign("broken")
+UNREAD = _Sign("unread")
+"""The body of an HTTP call that is no JSON, or is not there: not absent, for we cannot say what is in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,7 @@ class Condition:
     def _one(self, value: object, guard: bool) -> Tri:
         if value is ABSENT:
             return (not guard) if self.optional else None
-        if value is BROKEN:
+        if isinstance(value, _Sign):
             return None
         answer = kleene_all([test(value) for test in self.tests])
         if answer is None or not self.negate:

@@ -15,9 +15,10 @@ from typing import Any, Literal
 
 from callerid.config import Server
 from callerid.model import Caller, Ceiling, Decision, Kind, Reason, Verdict
+from callerid.policy.conditions import UNREAD
 from callerid.policy.explain import CeilingSay, Explanation, tell
 from callerid.policy.identities import canonical_subject
-from callerid.policy.rules import Call, Effect, Rule, Weight
+from callerid.policy.rules import Call, Effect, Rule, Weight, agents_of
 from callerid.policy.selectors import BadSelector, Tools, compile_tools, subject_of
 
 NO_GRANT = "no_grant"
@@ -38,6 +39,13 @@ class Candidates:
     allows: tuple[Rule, ...]
 
 
+def _call(caller: Caller, kind: Kind, arguments: Mapping[str, Any], now: datetime) -> Call:
+    """What predicates see. A body that we have not read is unknown, however optional what is asked of it."""
+    if kind is Kind.HTTP and "body" not in arguments:
+        arguments = {**arguments, "body": UNREAD}
+    return Call(caller, arguments, now)
+
+
 class _Index:
     """Which rules are about whom, without asking each rule."""
 
@@ -54,13 +62,13 @@ class _Index:
             for name in names:
                 self.by_name.setdefault(name, []).append(rule.index)
 
-    def about(self, subject: str, groups: frozenset[str], agent: str | None) -> list[int]:
+    def about(self, subject: str, groups: frozenset[str], agents: tuple[str, ...]) -> list[int]:
         """Indices of the rules about this caller, in file order."""
         found = set(self.everyone)
         found.update(self.by_name.get(("subject", subject), ()))
         for group in groups:
             found.update(self.by_name.get(("group", group), ()))
-        if agent is not None:
+        for agent in agents:
             found.update(self.by_name.get(("agent", agent), ()))
         return sorted(found)
 
@@ -108,10 +116,11 @@ class Engine:
     ) -> Decision:
         """Decide one message. Total: whatever goes wrong inside is a refusal with INTERNAL_ERROR.
 
-        ``now`` is aware. ``name`` is the tool, prompt or resource URI; for Kind.METHOD the method counts.
+        ``now`` is aware. ``name`` is the tool, prompt or resource URI, for Kind.HTTP ``GET /v1/x``; for
+        Kind.METHOD the method counts.
         """
         try:
-            call = Call(caller, arguments, now)
+            call = _call(caller, kind, arguments, now)
             if kind is Kind.PROTOCOL:
                 return self._protocol(call, server)
             target = subject_of(kind, method, name)
@@ -158,11 +167,12 @@ class Engine:
             CeilingSay(origin=ceiling.origin, covers=self.covered(ceiling, server, kind, target))
             for ceiling in caller.ceilings
         )
-        return tell(self.rules, decision, ceilings, Call(caller, arguments, now), server.id, kind, target)
+        call = _call(caller, kind, arguments, now)
+        return tell(self.rules, decision, ceilings, call, server.id, kind, target)
 
     def candidates(self, caller: Caller, server: Server, kind: Kind, target: str) -> Candidates:
         """The rules whose scope covers the call."""
-        who = (caller.groups, canonical_subject(caller.principal.subject), caller.agent)
+        who = (caller.groups, canonical_subject(caller.principal.subject), agents_of(caller))
         if len(target) > _CACHED_NAME:
             return self._find_named(*who, server.id, kind, target)
         return self._named(*who, server.id, kind, target)
@@ -223,7 +233,7 @@ class Engine:
         if not all(self.covered(ceiling, server, Kind.PROTOCOL, None) for ceiling in caller.ceilings):
             return self._no(Reason.OUTSIDE_SCOPE)
         subject = canonical_subject(caller.principal.subject)
-        reach = self._reach(caller.groups, subject, caller.agent, server.id)
+        reach = self._reach(caller.groups, subject, agents_of(caller), server.id)
         denies = [rule for rule in reach if rule.effect is Effect.DENY and rule.scope_only]
         firm = next((rule for rule in denies if rule.weight is Weight.FIRM), None)
         if firm is not None:
@@ -240,15 +250,21 @@ class Engine:
         return Decision(verdict=Verdict.ALLOW, reason=Reason.PROTOCOL, policy=self.hash)
 
     def _find_reach(
-        self, groups: frozenset[str], subject: str, agent: str | None, server: str
+        self, groups: frozenset[str], subject: str, agents: tuple[str, ...], server: str
     ) -> tuple[Rule, ...]:
-        about = (self.rules[index] for index in self._index.about(subject, groups, agent))
+        about = (self.rules[index] for index in self._index.about(subject, groups, agents))
         return tuple(rule for rule in about if rule.servers is None or server in rule.servers)
 
     def _find_named(
-        self, groups: frozenset[str], subject: str, agent: str | None, server: str, kind: Kind, target: str
+        self,
+        groups: frozenset[str],
+        subject: str,
+        agents: tuple[str, ...],
+        server: str,
+        kind: Kind,
+        target: str,
     ) -> Candidates:
-        reach = self._reach(groups, subject, agent, server)
+        reach = self._reach(groups, subject, agents, server)
         rules = [rule for rule in reach if rule.in_tools(kind, target)]
         return Candidates(
             tuple(rule for rule in rules if rule.effect is Effect.DENY),

@@ -11,7 +11,7 @@ from typing import Literal
 from callerid.model import Decision, Kind, Verdict
 from callerid.policy.identities import canonical_subject
 from callerid.policy.patterns import Tri
-from callerid.policy.rules import Call, Effect, Rule, Weight
+from callerid.policy.rules import Call, Effect, Rule, Weight, agents_of
 
 type Answer = Literal["true", "false", "unknown"]
 
@@ -92,7 +92,7 @@ def _say(
 ) -> RuleSay:
     caller = call.caller
     subject = canonical_subject(caller.principal.subject)
-    who = rule.who is None or rule.who.covers(subject, caller.groups, caller.agent)
+    who = rule.who is None or rule.who.covers(subject, caller.groups, agents_of(caller))
     servers = rule.servers is None or server in rule.servers
     if target is None:
         tools = kind is Kind.PROTOCOL and (rule.effect is Effect.ALLOW or rule.scope_only)

@@ -8,8 +8,9 @@ from pathlib import Path
 from types import MappingProxyType
 
 from callerid.config import Agent, ClientCA, Identities, Issuer, Workload
+from callerid.policy.hops import build_hops
 from callerid.policy.models import ClientCAModel, IdentitiesFile, OidcModel, OpaqueModel
-from callerid.policy.places import BadPlace, is_loopback, seconds, server_url
+from callerid.policy.places import is_pointer, seconds, secure_fault
 from callerid.policy.problems import Document, Report, Where, did_you_mean, show
 
 _FOLD = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
@@ -31,6 +32,7 @@ def build_identities(model: IdentitiesFile, doc: Document, folder: Path, report:
     unique_ids(doc, report, "issuers", (issuer.id for issuer in model.issuers))
     unique_ids(doc, report, "client_cas", (ca.id for ca in model.client_cas))
     unique_ids(doc, report, "workloads", (workload.id for workload in model.workloads))
+    unique_ids(doc, report, "trusted_hops", (hop.id for hop in model.trusted_hops))
     oidc: list[Issuer] = []
     max_ttl = DEFAULT_MAX_TTL
     for at, issuer in enumerate(model.issuers):
@@ -48,6 +50,10 @@ def build_identities(model: IdentitiesFile, doc: Document, folder: Path, report:
             )
         oidc.append(_issuer(issuer, doc, ("issuers", at), folder, report))
     _workload_issuers(model, oidc, doc, report)
+    if model.client_certificate == "required" and not model.client_cas:
+        message = "client_certificate: required, but no client CA is listed: nobody would be served"
+        hint = "client_cas: [{id: device-ca, file: ca/device-ca.pem, principal_from: san_email}]"
+        report.add(doc, ("client_certificate",), message, hint)
     return Identities(
         issuers=tuple(oidc),
         client_cas=tuple(
@@ -63,6 +69,8 @@ def build_identities(model: IdentitiesFile, doc: Document, folder: Path, report:
         ),
         blocked=frozenset(map(canonical_subject, model.blocked)),
         token_max_ttl=max_ttl,
+        trusted_hops=build_hops(model, doc, report),
+        require_proxy_certificate=model.client_certificate == "required",
     )
 
 
@@ -81,8 +89,15 @@ def _issuer(model: OidcModel, doc: Document, where: Where, folder: Path, report:
     if (model.jwks_url is None) == (model.jwks_file is None):
         message = f"issuer {show(model.id)} needs exactly one of jwks_url and jwks_file"
         report.add(doc, where, message, "The keys that its tokens are verified with come from there.")
-    if model.jwks_url is not None:
-        _jwks_url(model.jwks_url, doc, (*where, "jwks_url"), report)
+    wrong = "" if model.jwks_url is None else secure_fault(model.jwks_url, query=True)
+    if wrong:
+        hint = "Keys that come in the clear could be anybody's. Write https://HOST/PATH."
+        report.add(doc, (*where, "jwks_url"), f"jwks_url: {wrong}", hint)
+    wrong = secure_fault(model.issuer) if model.login else ""
+    if wrong:
+        hint = "Clients are sent there to log in: it is the https URL of the authorization server."
+        report.add(doc, (*where, "issuer"), f"issuer, with login: true: {wrong}", hint)
+    _claim_names(model, doc, where, report)
     if not {"principal", "workload"} & set(model.claims):
         report.add(doc, (*where, "claims"), "claims must map 'principal' or 'workload'", "principal: email")
     return Issuer(
@@ -97,20 +112,24 @@ def _issuer(model: OidcModel, doc: Document, where: Where, folder: Path, report:
         require_claims=MappingProxyType(dict(model.require_claims)),
         claims=MappingProxyType({str(name): claim for name, claim in model.claims.items()}),
         assurance=model.assurance,
+        stale_for=seconds(model.stale_for),
+        clients=tuple(model.clients or ()),
+        sender_constrained=model.sender_constrained,
+        login=model.login,
     )
 
 
-def _jwks_url(text: str, doc: Document, where: Where, report: Report) -> None:
-    """Keys fetched in the clear could be anybody's keys."""
-    try:
-        url = server_url(text.partition("?")[0])
-    except BadPlace as fault:
-        report.add(doc, where, f"jwks_url: {fault.message}", fault.hint)
-        return
-    if "#" in text or (url.scheme != "https" and not is_loopback(url.host)):
-        report.add(
-            doc, where, "jwks_url must be https and without a fragment", f"Write https://{url.host}/..."
-        )
+def _claim_names(model: OidcModel, doc: Document, where: Where, report: Report) -> None:
+    """Names of claims that begin with a slash are JSON pointers, and sound ones."""
+    hint = "/kubernetes.io/serviceaccount/name is that member inside; / in a name is ~1, and ~ is ~0."
+    for ours, claim in model.claims.items():
+        if claim.startswith("/") and not is_pointer(claim):
+            report.add(doc, (*where, "claims", ours), "this is not a JSON pointer", hint)
+    for claim in model.require_claims:
+        if claim.startswith("/") and not is_pointer(claim):
+            report.add(
+                doc, (*where, "require_claims", claim), "this is not a JSON pointer", hint, of_key=True
+            )
 
 
 def _client_ca(model: ClientCAModel, doc: Document, where: Where, folder: Path, report: Report) -> ClientCA:
@@ -163,7 +182,7 @@ def _workload_issuers(model: IdentitiesFile, issuers: list[Issuer], doc: Documen
             report.add(doc, ("workloads", at, "issuer"), f"unknown issuer {show(workload.issuer)}", hint)
             continue
         for claim in workload.match:
-            if claim not in issuer.claims:
+            if claim not in issuer.claims and not claim.startswith("/"):
                 message = f"issuer {show(issuer.id)} maps no claim to {show(claim)}"
                 hint = did_you_mean(claim, issuer.claims)
                 report.add(doc, ("workloads", at, "match", claim), message, hint, of_key=True)

@@ -6,12 +6,16 @@ from collections.abc import Iterator, Mapping
 
 from callerid.config import Credential, Identities, Servers
 from callerid.errors import Problem
+from callerid.policy.identities import canonical_subject
+from callerid.policy.lintcredentials import lint_credentials
+from callerid.policy.lintkinds import Kinds
 from callerid.policy.places import is_loopback
 from callerid.policy.problems import Document, Where, make_problem, show
 from callerid.policy.rulemodels import AllowModel, DenyModel, PolicyFile, RequireModel
 from callerid.policy.rules import Effect, Rule, Weight
 
 type _Finding = tuple[str, Where, str, str]
+"""File, place, message, hint."""
 
 
 def lint(
@@ -26,13 +30,15 @@ def lint(
     found = [
         *_file(policy),
         *_servers(servers, rules),
-        *_credentials(servers, credentials),
+        *lint_credentials(servers, credentials, identities),
         *_groups(identities, policy),
         *_sets(policy, identities),
     ]
     killers = _Killers(rules)
+    kinds = Kinds(servers, policy.sets)
     for at, (model, rule) in enumerate(zip(policy.rules, rules, strict=True)):
         found.extend(_rule(at, model, rule, killers, identities))
+        found.extend(kinds.lint(("rules", at), model, rule))
     problems = []
     for file, where, message, hint in found:
         doc = docs[file]
@@ -55,19 +61,6 @@ def _servers(servers: Servers, rules: tuple[Rule, ...]) -> Iterator[_Finding]:
         if server.scheme == "http" and not is_loopback(server.host):
             message = f"calls to server {show(server.id)} travel in the clear"
             yield "servers.yaml", ("servers", at, "url"), message, "Use https."
-
-
-def _credentials(servers: Servers, credentials: tuple[Credential, ...]) -> Iterator[_Finding]:
-    used = {server.credential for server in servers.servers}
-    for at, credential in enumerate(credentials):
-        if credential.id not in used:
-            message = f"no server uses credential {show(credential.id)}"
-            yield (
-                "credentials.yaml",
-                ("credentials", at, "id"),
-                message,
-                "Name it in servers.yaml, or remove it.",
-            )
 
 
 def _groups(identities: Identities, policy: PolicyFile) -> Iterator[_Finding]:
@@ -125,6 +118,9 @@ def _rule(
                 yield "policy.yaml", (*where, "args", key, operator), message, "Use under: /FOLDER."
     known = {workload.id for workload in identities.workloads}
     for entry, selector in enumerate(model.who or ()):
+        if rule.effect is Effect.ALLOW and canonical_subject(selector) in identities.blocked:
+            message = f"{name}: {show(selector)} is blocked in identities.yaml, so this grants nothing to it"
+            yield "policy.yaml", (*where, "who", entry), message, "Remove one of the two."
         kind, _, workload = selector.partition(":")
         if kind == "workload" and workload not in known and "/" not in workload:
             message = (

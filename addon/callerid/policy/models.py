@@ -1,4 +1,4 @@
-"""The shape of identities.yaml, servers.yaml and credentials.yaml (the shape of policy.yaml: rulemodels).
+"""The shape of identities.yaml and servers.yaml; the others are in credentialmodels and rulemodels.
 
 Shape only: pydantic, strict, no unknown key. What the values mean together is checked in ``identities``
 and ``servers``. The JSON Schemas for editors are generated from here, docstrings included.
@@ -54,11 +54,19 @@ class OidcModel(Strict):
     """A token whose iat is older is refused."""
     leeway: Duration = "30s"
     """How far the two clocks may differ."""
-    require_claims: dict[str, str] = Field(default_factory=dict)
-    """Claims that must be there with exactly this text."""
+    require_claims: dict[Word, str] = Field(default_factory=dict)
+    """Claims that must be there, with globs for their text. A claim's name, or a JSON pointer into one."""
     claims: dict[Literal["principal", "workload", "groups", "agent", "session"], Word] = Field(min_length=1)
-    """Which claim holds the principal (a person) or the workload, and which the groups, agent and session."""
+    """Which claim holds the principal (a person) or the workload, and so on: a name, or a JSON pointer."""
     assurance: Literal["workload", "idp"] = "idp"
+    stale_for: Duration = "24h"
+    """How long its public keys are used while they cannot be fetched again."""
+    clients: list[Word] | None = Field(default=None, min_length=1)
+    """Accepted values of azp or client_id: who the token was issued to. Left out: any client."""
+    sender_constrained: bool = False
+    """Only tokens bound to a certificate (RFC 8705) or to a key (DPoP, RFC 9449), with the proof."""
+    login: bool = False
+    """Clients without a token are sent here to get one (RFC 9728)."""
 
 
 class OpaqueModel(Strict):
@@ -88,6 +96,16 @@ class ClientCAModel(Strict):
     """SHA-256 fingerprints of certificates that are refused whatever the CRL says."""
 
 
+class TrustedHopModel(Strict):
+    """A proxy before us that may say which client certificate it saw."""
+
+    id: Id
+    peer_cert_san: Word
+    """The name in its own certificate, verified by a client CA: spiffe:// URI, DNS name or e-mail address."""
+    accept: list[Literal["client-cert", "xfcc"]] = Field(min_length=1)
+    """client-cert is Client-Cert (RFC 9440), xfcc is X-Forwarded-Client-Cert as Envoy writes it."""
+
+
 class GroupModel(Strict):
     """A group of principals. Groups named by an identity provider are listed here too, without members."""
 
@@ -114,7 +132,7 @@ class WorkloadModel(Strict):
     issuer: Id
     """The id of an issuer above."""
     match: dict[str, Word] = Field(min_length=1)
-    """Names from the issuer's claims mapping, with globs that must all match."""
+    """Names from the issuer's claims mapping, or JSON pointers into the token, with globs; all must match."""
 
 
 class IdentitiesFile(VersionedFile):
@@ -126,6 +144,10 @@ class IdentitiesFile(VersionedFile):
     """Who vouches for callers with tokens."""
     client_cas: list[ClientCAModel] = Field(default_factory=list)
     """Who vouches for callers with certificates."""
+    client_certificate: Literal["optional", "required"] = "optional"
+    """required: nobody is served without a client certificate on the connection to the proxy."""
+    trusted_hops: list[TrustedHopModel] = Field(default_factory=list)
+    """Proxies before us that are believed about the client certificates they saw."""
     groups: dict[Word, GroupModel] = Field(default_factory=dict)
     agents: dict[Word, AgentModel] = Field(default_factory=dict)
     workloads: list[WorkloadModel] = Field(default_factory=list)
@@ -138,89 +160,40 @@ class IdentitiesFile(VersionedFile):
 # -- servers.yaml
 
 
+class AssertionModel(Strict):
+    """The server is told who calls: a JWT, signed by callerid, that names person, agent and decision."""
+
+    audience: Word | None = None
+    """Its claim aud. Left out: the server's URL."""
+    header: Annotated[str, Field(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}$")] = "X-Callerid-Assertion"
+    """The header that it is sent in. Inbound copies are always removed."""
+    meta: bool = False
+    """Also in _meta of the message; for MCP servers."""
+    ttl: Duration = "60s"
+    """It is good for so long; 60s at most."""
+
+
 class ServerModel(Strict):
-    """One governed MCP server."""
+    """One governed server: an MCP server, or an HTTP API."""
 
     id: Id
+    kind: Literal["mcp", "http"] = "mcp"
+    """http: an API without MCP. Each request is a call; rules name it with http:METHOD PATH."""
     url: Word
-    """Where its MCP endpoint is. No user, query or fragment in it."""
+    """Where its MCP endpoint is, or what an API's paths begin with. No user, query or fragment in it."""
     labels: dict[Id, Word] = Field(default_factory=dict)
     """Free labels; rules select by label:KEY=VALUE."""
     credential: Id | None = None
     """The shared credential that is put on allowed calls."""
     targets: dict[Text, Text] = Field(default_factory=dict)
     """Tool name to the argument (name or JSON pointer) that says what it acts on, for the audit."""
+    assertion: AssertionModel | None = None
+    """Left out: the server is not told who calls."""
 
 
 class ServersFile(VersionedFile):
-    """servers.yaml: the MCP servers that are governed."""
+    """servers.yaml: the MCP servers and HTTP APIs that are governed."""
 
     servers: list[ServerModel]
     passthrough: list[Word] = Field(default_factory=list)
     """Hosts whose TLS is not opened. They are never given a secret."""
-
-
-# -- credentials.yaml
-
-
-class SourceModel(Strict):
-    """Where the secret is read. Exactly one."""
-
-    env: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] | None = None
-    """The name of an environment variable; read once at start."""
-    file: Text | None = None
-    """A file, re-read when it changes; relative to the rules directory."""
-
-
-class BearerModel(Strict):
-    """Authorization: Bearer SECRET."""
-
-
-class BasicModel(Strict):
-    """Authorization: Basic, with the secret as the password."""
-
-    username: Annotated[str, Field(pattern=r"^[^:\x00-\x1f\x7f]{1,256}$")]
-
-
-class HeaderModel(Strict):
-    """A header of its own."""
-
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}$")]
-    format: Annotated[str, Field(max_length=256)] = "{secret}"
-    """The header's value, with {secret} in it once."""
-
-
-class InjectModel(Strict):
-    """How the secret is written. Exactly one."""
-
-    bearer: BearerModel | None = None
-    basic: BasicModel | None = None
-    header: HeaderModel | None = None
-
-
-class BindModel(Strict):
-    """The one place the secret may go to: https, these hosts, paths and methods."""
-
-    hosts: list[Word] = Field(min_length=1)
-    """HOST or HOST:PORT, exact."""
-    paths: list[Word] | None = Field(default=None, min_length=1)
-    """Path globs: * stays within a segment, /** at the end is any depth. Left out: every path."""
-    methods: list[Literal["GET", "POST", "DELETE", "PUT", "PATCH", "HEAD", "OPTIONS"]] | None = Field(
-        default=None, min_length=1
-    )
-    """Left out: GET, POST and DELETE, which is what MCP uses."""
-
-
-class CredentialModel(Strict):
-    """A shared upstream credential. Its value is never in this file."""
-
-    id: Id
-    source: SourceModel
-    inject: InjectModel
-    bind: BindModel
-
-
-class CredentialsFile(VersionedFile):
-    """credentials.yaml: shared upstream credentials, where they are read and where they may go."""
-
-    credentials: list[CredentialModel] = Field(default_factory=list)

@@ -47,6 +47,11 @@ def glob(pattern: str) -> Matcher:
     """
     if "?" in pattern or "[" in pattern:
         return regex(_translate(pattern))
+    return stars(pattern)
+
+
+def stars(pattern: str) -> Matcher:
+    """A matcher for the whole text in which ``*`` is any run of characters and nothing else is special."""
     if "*" not in pattern:
         return lambda text: text == pattern
     first, *middle, last = pattern.split("*")

@@ -16,6 +16,9 @@ _NUMERIC = re.compile(r"(?:0x[0-9a-f]*|[0-9]+)\Z")
 _UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 _ESCAPE = re.compile(r"%([0-9A-Fa-f]{2})")
 _DEVIATIONS = re.compile("[\u00df\u03c2\u200c\u200d]")
+_POINTER = re.compile(r"(?:/(?:[^~/]|~[01])*)+\Z")
+OWN_HOST = "callerid.internal"
+"""The proxy's own address for its callers: answered by callerid itself, never dialled."""
 
 
 class BadPlace(ValueError):
@@ -159,6 +162,26 @@ def _unescape(match: re.Match[str]) -> str:
     return char if char in _UNRESERVED else match[0].upper()
 
 
+def is_pointer(text: str) -> bool:
+    """True for a JSON pointer (RFC 6901) that points into something."""
+    return _POINTER.match(text) is not None
+
+
+def secure_fault(text: str, *, query: bool = False) -> str:
+    """What is wrong with the address of something that is trusted; empty if nothing is.
+
+    It must be https, except on this machine: who can change the answers could hand out keys and tokens of
+    his own. ``query``: it may have one, as token endpoints may (RFC 6749 section 3.2).
+    """
+    try:
+        url = server_url(text.partition("#")[0].partition("?")[0] if query else text)
+    except BadPlace as fault:
+        return fault.message
+    if "#" in text or (url.scheme != "https" and not is_loopback(url.host)):
+        return "this must be https and without a fragment"
+    return ""
+
+
 def is_loopback(host: str) -> bool:
     """True for localhost and loopback addresses."""
     if host == "localhost" or host.endswith(".localhost"):
@@ -195,6 +218,17 @@ def path_covered(glob: str, path: str) -> bool:
     if len(actual) < len(wanted) or (len(actual) > len(wanted) and not deep):
         return False
     return all(_segment(pattern, text) for pattern, text in zip(wanted, actual, strict=False))
+
+
+def path_reached(glob: str, prefix: str) -> bool:
+    """True if the glob of a binding covers some path at or below ``prefix``."""
+    wanted, above = glob.split("/"), prefix.rstrip("/").split("/")
+    deep = wanted[-1] == "**"
+    if deep:
+        wanted.pop()
+    if len(wanted) < len(above) and not deep:
+        return False
+    return all(_segment(pattern, text) for pattern, text in zip(wanted, above, strict=False))
 
 
 def _segment(pattern: str, text: str) -> bool:

@@ -19,7 +19,11 @@ type Place = tuple[int, int]
 _LINE_END = re.compile(r"\r\n|\r|\n")
 _KEY = (
     "version|credentials|id|source|env|file|inject|bearer|basic|username|header|name|format|bind|hosts|paths"
-    "|methods|vault|exec|refresh|scrub|tripwire|cookie|query|replace|oauth_client_credentials"
+    "|methods|systemd|exec|vault|aws|none|url|mount|path|field|auth|role|role_id|secret_id_file|token_file"
+    "|jwt_file|namespace|ca_file|secret_id|region|profile|endpoint|refresh|stale_for|timeout|tripwire|query"
+    "|cookie|replace|place|oauth_client_credentials|oauth_refresh_token|token_exchange|token_url|client_id"
+    "|client_auth|client_secret|scope|resource|audience|subject_token_type|requested_token_type|aws_sigv4"
+    "|service|mtls|passthrough|scrub"
 )
 _KEY_OR_MARK = re.compile(rf"(?:\b(?:{_KEY}):(?=\s|$))|[\s{{}}\[\],]+|-\s")
 _SHOWN = 80

@@ -83,7 +83,7 @@ class RuleBase(Strict):
     servers: list[Server] | None = Field(default=None, min_length=1)
     """Server ids, or label:KEY=VALUE. Left out: all."""
     tools: list[Glob] | None = Field(default=None, min_length=1)
-    """Tool names or globs, set:NAME, resource:URI-GLOB, prompt:NAME-GLOB, method:NAME. Left out: all."""
+    """Tools by name or glob, set:NAME, resource:URI-GLOB, prompt:GLOB, method:NAME, http:METHOD PATH."""
     except_tools: list[Glob] | None = Field(default=None, min_length=1)
     """Taken out of tools; the same selectors."""
     args: dict[Annotated[str, Field(min_length=1, max_length=512)], ConditionModel] | None = Field(

@@ -59,6 +59,12 @@ class Predicate(Protocol):
     def seen(self, call: Call) -> str | None: ...
 
 
+def agents_of(caller: Caller) -> tuple[str, ...]:
+    """The agents that act for this caller, the current one first; empty if none is known."""
+    known = caller.actors if caller.agent is None else (caller.agent, *caller.actors)
+    return tuple(dict.fromkeys(known))
+
+
 @dataclass(frozen=True, slots=True)
 class OnArgument:
     """``args``: a condition on one argument."""
@@ -124,14 +130,21 @@ class OnAssurance:
 
 @dataclass(frozen=True, slots=True)
 class OnAgent:
-    """``agent``: the call comes through one of these. Unknown when we do not know which agent it is."""
+    """``agent``: the call comes through one of these.
+
+    Unknown when we do not know which agent it is, and when only some of a chain of agents are among them: a
+    sub-agent is granted what all in its chain are granted, and refused what any of them is.
+    """
 
     agents: frozenset[str]
     name: str = "agent"
     of_arguments: bool = False
 
     def holds(self, call: Call, *, guard: bool) -> Tri:
-        return None if call.caller.agent is None else call.caller.agent in self.agents
+        if call.caller.agent is None:
+            return None
+        listed = {name in self.agents for name in agents_of(call.caller)}
+        return listed.pop() if len(listed) == 1 else None
 
     def seen(self, call: Call) -> str | None:
         return "no agent" if call.caller.agent is None else "agent"
@@ -166,7 +179,7 @@ class Rule:
     def in_tools(self, kind: Kind, target: str) -> bool:
         """Whether ``tools`` less ``except_tools`` covers it: an allow needs certainty, a guard only doubt.
 
-        Left out, ``tools`` is every tool, resource and prompt; on a guard it is every other method as well.
+        Left out, ``tools`` is every tool, resource, prompt and HTTP call; on a guard other methods as well.
         """
         if self.tools is None:
             inside = self.is_guard or kind is not Kind.METHOD

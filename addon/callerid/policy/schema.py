@@ -8,7 +8,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from callerid.policy.models import CredentialsFile, IdentitiesFile, ServersFile
+from callerid.policy.credentialmodels import CredentialsFile
+from callerid.policy.models import IdentitiesFile, ServersFile
 from callerid.policy.rulemodels import PolicyFile
 
 _FILES: Mapping[str, type[BaseModel]] = {

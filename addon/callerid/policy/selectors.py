@@ -1,6 +1,6 @@
 """The scope of a rule: who x servers x tools. Compiled from selector strings; total on what callers send.
 
-A resource URI that servers could read in more than one way (dot segments, encoded letters, doubled
+A resource URI or a path that servers could read in more than one way (dot segments, encoded letters, doubled
 slashes) is in doubt: the answer is then None, which is no match for a grant and a match for a guard.
 """
 
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import chain
 
 from callerid.model import Kind
+from callerid.policy.httpnames import call_matcher
 from callerid.policy.identities import canonical_subject
 from callerid.policy.patterns import BadPattern, Matcher, Tri, glob, is_glob
 
@@ -21,6 +22,7 @@ _KINDS: Mapping[str, Kind] = {
     "tool": Kind.TOOL,
     "resource": Kind.RESOURCE,
     "prompt": Kind.PROMPT,
+    "http": Kind.HTTP,
     "method": Kind.METHOD,
 }
 PREFIXES = (*_KINDS, "set")
@@ -37,7 +39,10 @@ class BadSelector(ValueError):
 
 
 def subject_of(kind: Kind, method: str, name: str | None) -> str | None:
-    """What rules match on: the method for Kind.METHOD, else the name. None for what cannot be matched."""
+    """What rules match on: the method for Kind.METHOD, else the name (``GET /v1/x`` for Kind.HTTP).
+
+    None for what cannot be matched.
+    """
     target = method if kind is Kind.METHOD else name
     if not isinstance(target, str) or not target or len(target) > MAX_NAME:
         return None
@@ -57,12 +62,12 @@ class Who:
     agents: frozenset[str]
     anyone: bool
 
-    def covers(self, subject: str, groups: frozenset[str], agent: str | None) -> bool:
+    def covers(self, subject: str, groups: frozenset[str], agents: tuple[str, ...]) -> bool:
         """True if the caller is among them."""
         return (
             self.anyone
             or subject in self.subjects
-            or agent in self.agents
+            or not self.agents.isdisjoint(agents)
             or not groups.isdisjoint(self.groups)
         )
 
@@ -90,6 +95,7 @@ class Pattern:
     matcher: Matcher
 
     def covers(self, name: str, clear: bool) -> Tri:
+        """``clear`` is about URIs; what is in doubt in a call of an HTTP API, its matcher finds itself."""
         if clear or self.text == "*":
             return self.matcher(name)
         if name == self.text:
@@ -132,6 +138,9 @@ def compile_tools(selectors: Iterable[str], sets: Mapping[str, tuple[str, ...]])
     patterns: list[Pattern] = []
     for selector in chain.from_iterable(_expand(selector, sets) for selector in selectors):
         kind, text = split_selector(selector)
+        if kind is Kind.HTTP:
+            patterns.append(Pattern(kind, text, _http(selector, text)))
+            continue
         if kind is Kind.METHOD or not is_glob(text):
             exact.add((kind, text))
             continue
@@ -149,6 +158,19 @@ def _expand(selector: str, sets: Mapping[str, tuple[str, ...]]) -> tuple[str, ..
     if name not in sets:
         raise BadSelector(f"unknown set '{name}'")
     return sets[name]
+
+
+def _http(selector: str, text: str) -> Matcher:
+    try:
+        return call_matcher(text)
+    except BadPattern as fault:
+        method, space, path = text.partition(" ")
+        path = path if space and path.startswith("/") else "/v1/**"
+        method = method.upper() if method.isalpha() and method.isascii() else "GET"
+        hint = f'Write it as "http:{method} {path}".'
+        if hint == f'Write it as "{selector}".' or "in its one spelling" in str(fault) or "**" in str(fault):
+            hint = 'For example "http:GET /v1/charges/*", or "http:* /v1/**" for any method and depth.'
+        raise BadSelector(f"the selector '{selector}' cannot be used: {fault}", hint) from None
 
 
 def split_selector(selector: str) -> tuple[Kind, str]:

@@ -1,35 +1,30 @@
-"""servers.yaml and credentials.yaml: from their models to the nouns, and whether the two fit together."""
+"""servers.yaml: from its model to the nouns, and whether servers and credentials fit together."""
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
 from types import MappingProxyType
-from typing import Literal
 
-from callerid.config import Binding, Credential, Server, Servers
+from callerid.config import Assertion, Credential, Server, Servers
+from callerid.policy.headers import is_taken, same_header
 from callerid.policy.identities import unique_ids
-from callerid.policy.models import BindModel, CredentialModel, CredentialsFile, ServersFile
+from callerid.policy.models import AssertionModel, ServersFile
 from callerid.policy.places import (
+    OWN_HOST,
     BadPlace,
-    host_and_port,
+    Url,
     host_name,
+    is_pointer,
     overlaps,
     path_covered,
-    path_glob_fault,
+    path_reached,
+    seconds,
     server_url,
 )
 from callerid.policy.problems import Document, Report, Where, did_you_mean, show
 
 _NOWHERE = Server(id="", scheme="https", host="", port=443, path="/")
-_POINTER = re.compile(r"(?:/(?:[^~/]|~[01])*)+\Z")
-_TRANSPORT = frozenset(
-    {
-        "connection", "content-length", "content-type", "expect", "host", "keep-alive", "te", "trailer",
-        "transfer-encoding", "upgrade", "proxy-authorization", "proxy-connection",
-        "mcp-protocol-version", "mcp-session-id", "x-callerid-token",
-    }
-)  # fmt: skip
+LONGEST_ASSERTION = 60
+"""Seconds that a server's assertion is good for, at most."""
 
 
 def build_servers(model: ServersFile, doc: Document, report: Report) -> Servers:
@@ -44,8 +39,11 @@ def build_servers(model: ServersFile, doc: Document, report: Report) -> Servers:
             made.append(_NOWHERE)
             continue
         for tool, argument in entry.targets.items():
-            if argument.startswith("/") and not _POINTER.match(argument):
+            if argument.startswith("/") and not is_pointer(argument):
                 report.add(doc, ("servers", at, "targets", tool), "this is not a JSON pointer", "/repo/owner")
+        if url.host == OWN_HOST:
+            message = f"{OWN_HOST} is the proxy's own address, which it answers itself"
+            report.add(doc, ("servers", at, "url"), message, "Write the address of the server behind it.")
         server = Server(
             id=entry.id,
             scheme=url.scheme,
@@ -55,11 +53,36 @@ def build_servers(model: ServersFile, doc: Document, report: Report) -> Servers:
             labels=MappingProxyType(dict(entry.labels)),
             credential=entry.credential,
             targets=MappingProxyType(dict(entry.targets)),
+            kind=entry.kind,
+            assertion=_assertion(entry.assertion, entry.kind, url, doc, ("servers", at, "assertion"), report),
         )
         _overlap(server, made, doc, at, report)
         made.append(server)
     passthrough = _passthrough(model, made, doc, report)
     return Servers(servers=tuple(s for s in made if s is not _NOWHERE), passthrough=passthrough)
+
+
+def _assertion(
+    model: AssertionModel | None, kind: str, url: Url, doc: Document, where: Where, report: Report
+) -> Assertion | None:
+    if model is None:
+        return None
+    if seconds(model.ttl) > LONGEST_ASSERTION:
+        message = f"ttl: {model.ttl} is too long: whoever reads it could use it as long"
+        report.add(doc, (*where, "ttl"), message, f"Write {LONGEST_ASSERTION}s or less.")
+    if is_taken(model.header):
+        message = f"the header {show(model.header)} has another meaning on the way"
+        hint = "Leave it out for X-Callerid-Assertion, or choose a name of your own, such as X-Caller."
+        report.add(doc, (*where, "header"), message, hint)
+    if model.meta and kind == "http":
+        message = "meta: an HTTP API has no _meta, which is of MCP messages"
+        report.add(doc, (*where, "meta"), message, "Remove it; the header is sent.")
+    return Assertion(
+        audience=str(url) if model.audience is None else model.audience,
+        header=model.header,
+        meta=model.meta,
+        ttl=min(seconds(model.ttl), LONGEST_ASSERTION),
+    )
 
 
 def _overlap(server: Server, before: list[Server], doc: Document, at: int, report: Report) -> None:
@@ -81,89 +104,14 @@ def _passthrough(model: ServersFile, servers: list[Server], doc: Document, repor
         except BadPlace as fault:
             report.add(doc, where, f"{show(text)}: {fault.message}", fault.hint)
             continue
+        if host == OWN_HOST:
+            report.add(doc, where, f"{OWN_HOST} is the proxy's own address", "Remove it.")
         governed = next((server for server in servers if server.host == host), None)
         if governed is not None:
             message = f"{show(host)} is the host of server {show(governed.id)}, which needs its TLS opened"
             report.add(doc, where, message, "Remove one of the two.")
         hosts.add(host)
     return frozenset(hosts)
-
-
-def build_credentials(
-    model: CredentialsFile, doc: Document, folder: Path, report: Report
-) -> tuple[Credential, ...]:
-    """The credentials; what is wrong goes to ``report``. Values are never read here, nor shown."""
-    unique_ids(doc, report, "credentials", (entry.id for entry in model.credentials))
-    made = []
-    for at, entry in enumerate(model.credentials):
-        credential = _credential(entry, doc, ("credentials", at), folder, report)
-        if credential is not None:
-            made.append(credential)
-    return tuple(made)
-
-
-def _credential(
-    model: CredentialModel, doc: Document, where: Where, folder: Path, report: Report
-) -> Credential | None:
-    source, inject = model.source, model.inject
-    binding = _binding(model.bind, doc, (*where, "bind"), report)
-    if (source.env is None) == (source.file is None):
-        hint = "source: {file: /run/secrets/NAME}, or source: {env: NAME}"
-        report.add(doc, (*where, "source"), "source needs exactly one of env and file", hint)
-        return None
-    if sum(kind is not None for kind in (inject.bearer, inject.basic, inject.header)) != 1:
-        hint = "inject: {bearer: {}}"
-        report.add(doc, (*where, "inject"), "inject needs exactly one of bearer, basic and header", hint)
-        return None
-    kind: Literal["bearer", "basic", "header"] = "bearer"
-    header, template, username = "Authorization", "Bearer {secret}", None
-    if inject.basic is not None:
-        kind, template, username = "basic", "Basic {secret}", inject.basic.username
-    elif inject.header is not None:
-        kind, header, template = "header", inject.header.name, inject.header.format
-        _header(header, template, doc, (*where, "inject", "header"), report)
-    return Credential(
-        id=model.id,
-        source_kind="env" if source.env is not None else "file",
-        source=source.env if source.env is not None else str((folder / (source.file or "")).absolute()),
-        inject=kind,
-        header=header,
-        template=template,
-        username=username,
-        binding=binding,
-    )
-
-
-def _header(name: str, template: str, doc: Document, where: Where, report: Report) -> None:
-    if name.lower().replace("_", "-") in _TRANSPORT:
-        message = f"the header {show(name)} belongs to the transport"
-        report.add(doc, (*where, "name"), message, "Choose the header that the server reads its key from.")
-    rest = template.replace("{secret}", "", 1)
-    if template.count("{secret}") != 1 or "{" in rest or "}" in rest:
-        report.add(
-            doc, (*where, "format"), "format needs {secret} in it exactly once", 'format: "Bearer {secret}"'
-        )
-    if any(not " " <= c <= "~" for c in template):
-        report.add(doc, (*where, "format"), "format must be plain ASCII on one line")
-
-
-def _binding(model: BindModel, doc: Document, where: Where, report: Report) -> Binding:
-    hosts: set[tuple[str, int]] = set()
-    for at, text in enumerate(model.hosts):
-        try:
-            hosts.add(host_and_port(text))
-        except BadPlace as fault:
-            report.add(doc, (*where, "hosts", at), f"hosts: {fault.message}", fault.hint)
-    for at, glob in enumerate(model.paths or ()):
-        wrong = path_glob_fault(glob)
-        if wrong:
-            report.add(doc, (*where, "paths", at), f"paths: {wrong}", 'Write it as "/mcp" or "/mcp/**".')
-    plain = Binding(hosts=frozenset(hosts))
-    return Binding(
-        hosts=plain.hosts,
-        paths=tuple(model.paths) if model.paths is not None else plain.paths,
-        methods=frozenset(model.methods) if model.methods is not None else plain.methods,
-    )
 
 
 def check_places(
@@ -197,7 +145,7 @@ def check_places(
 def _no_way(server: Server, credential: Credential) -> tuple[str, str]:
     """Why the credential cannot go to the server, and what to do; empty if it can."""
     name = f"credential {show(credential.id)}"
-    if server.scheme != "https":
+    if server.scheme != "https" and credential.inject != "passthrough":
         return (
             f"{name} would travel in the clear: the server is not https",
             "Use an https URL, or no credential.",
@@ -206,15 +154,39 @@ def _no_way(server: Server, credential: Credential) -> tuple[str, str]:
         place = server.host if server.port == 443 else f"{server.host}:{server.port}"
         bound = ", ".join(sorted(f"{host}:{port}" for host, port in credential.binding.hosts))
         return f"{name} is not bound to {place}, so it would never be sent", f"It is bound to {bound}."
-    if not any(path_covered(glob, server.path) for glob in credential.binding.paths):
+    reaches = path_reached if server.kind == "http" else path_covered
+    if not any(reaches(glob, server.path) for glob in credential.binding.paths):
         bound = ", ".join(credential.binding.paths)
+        below = "a path below" if server.kind == "http" else "the path"
         return (
-            f"{name} is not bound to the path {server.path}, so it would never be sent",
+            f"{name} is not bound to {below} {server.path}, so it would never be sent",
             f"It is bound to {bound}.",
         )
-    if "POST" not in credential.binding.methods:
+    if server.kind == "mcp" and "POST" not in credential.binding.methods:
         return (
             f"{name} is not bound to the method POST, which every MCP call uses",
             "Add POST to its methods.",
         )
+    place = credential.place or ""
+    if server.kind == "http" and place.startswith("/") and not place.startswith("/body/"):
+        return (
+            f"{name} replaces an argument, and those of an HTTP API stand below /body",
+            'Its place is "/body/NAME", "query:NAME" or "header:NAME".',
+        )
+    if server.assertion is not None and _same_place(server.assertion, credential):
+        return (
+            f"{name} is written into the header {credential.header}, and so is the assertion",
+            "Give the assertion another header.",
+        )
     return "", ""
+
+
+def _same_place(assertion: Assertion, credential: Credential) -> bool:
+    """Whether the two would overwrite each other. False for a header that is refused anyway."""
+    if is_taken(assertion.header):
+        return False
+    place = credential.place or ""
+    if place.startswith("header:"):
+        return same_header(place.removeprefix("header:"), assertion.header)
+    writes = credential.inject not in ("query", "cookie", "replace", "mtls", "passthrough")
+    return writes and same_header(credential.header, assertion.header)

@@ -13,15 +13,9 @@ from callerid.policy.problems import Document, Report, Where, did_you_mean, show
 LATER = "callerid refuses what it does not know yet, so that no guard is ever ignored. Remove it."
 
 NOT_YET: Mapping[str, frozenset[str]] = {
-    "identities.yaml": frozenset({"trusted_hops", "prefix"}),
-    "servers.yaml": frozenset({"pins", "expose", "classes", "assertion", "headers"}),
-    "credentials.yaml": frozenset(
-        {
-            "vault", "exec", "keyring", "aws", "gcp", "azure", "pins", "refresh", "scrub", "tripwire",
-            "stale_for", "cookie", "query", "replace", "oauth_client_credentials", "token_exchange",
-            "id_jag", "aws_sigv4", "mtls", "passthrough", "none",
-        }
-    ),
+    "identities.yaml": frozenset({"prefix"}),
+    "servers.yaml": frozenset({"pins", "expose", "classes", "headers"}),
+    "credentials.yaml": frozenset({"keyring", "gcp", "azure", "pins", "scrub", "id_jag"}),
     "policy.yaml": frozenset(
         {
             "approve", "limit", "redact", "per", "rate", "burst", "count", "where", "detect", "apply_to",
@@ -57,7 +51,11 @@ _PATTERNS = {
     "^[A-Za-z_]": "should be the name of an environment variable",
     "^[0-9A-Fa-f]": "should be a SHA-256 fingerprint of 64 hexadecimal digits",
     "^[^:": "should be a name without a colon or control characters",
-    "!#$%&": "should be the name of a header",
+    "^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}": "should be a name of letters, digits and dashes, as headers have",
+    "^(header:|query:|/)": "should be header:NAME, query:NAME or a JSON pointer such as /api_key",
+    "^[A-Za-z0-9_][A-Za-z0-9_./:@+=-]": "should be letters, digits and any of _ . / : @ + = -",
+    "^[A-Za-z0-9_][A-Za-z0-9_.@:-]": "should be the name of a systemd credential",
+    r"^[!#-\[\]-~]{1,256}( ": "should be scopes with one space between two",
 }
 
 
@@ -213,6 +211,10 @@ def _missing_hint(key: str) -> str:
         "bind": "A credential without a binding has no place to go: bind: {hosts: [HOST]}.",
         "effect": "Write effect: allow, deny or require.",
         "rules": "Write 'rules: []' if nothing is to be granted.",
+        "auth": "How callerid logs in to Vault: auth: token, approle, kubernetes or jwt.",
+        "token_url": "token_url: https://login.corp.example/oauth2/token",
+        "peer_cert_san": "The name in the proxy's own certificate: spiffe://corp.example/envoy/branch",
+        "accept": "The headers it is believed in: accept: [client-cert, xfcc]",
     }.get(key, "")  # fmt: skip
 
 

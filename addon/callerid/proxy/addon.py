@@ -27,13 +27,19 @@ from callerid.model import (
     Reason,
     Verdict,
 )
-from callerid.proxy import bodies, engine, faults, harden, limits, observe, reply, shut, translate
+from callerid.proxy import bodies, engine, faults, harden, limits, observe, propagate, reply, shut, translate
 from callerid.proxy.calls import Call, Memory
 from callerid.proxy.connections import ConnectionHooks
+from callerid.proxy.desk import Desk, is_for_desk
+from callerid.proxy.destination import is_desk
 from callerid.proxy.door import guarded
 from callerid.proxy.elsewhere import reserve
+from callerid.proxy.facts import Ruling
+from callerid.proxy.obtaining import settled
 from callerid.proxy.rooms import Rooms
-from callerid.proxy.runtime import Runtime, new_id, require_rules
+from callerid.proxy.runtime import Runtime, new_id, new_token, now_us, require_rules
+from callerid.proxy.shown import for_server
+from callerid.proxy.sidedoor import settle_here
 from callerid.proxy.standing import expired, standing
 from callerid.proxy.walk import walk
 
@@ -52,6 +58,7 @@ class CalleridAddon(ConnectionHooks):
     def __init__(self) -> None:
         self.memory = Memory()
         self.runtime: Runtime
+        self.desk: Desk
         self.upstream_ca: Path | None = None
         self._opened = False
         super().__init__()
@@ -103,6 +110,7 @@ class CalleridAddon(ConnectionHooks):
         )
         runtime.open(asyncio.get_running_loop())
         self.runtime = runtime
+        self.desk = Desk(runtime.home.registry, new_id, new_token)
         self._opened = True
 
     async def running(self) -> None:
@@ -132,6 +140,7 @@ class CalleridAddon(ConnectionHooks):
         for flow, call in self.memory.streams.all():
             reply.finish(flow, call, self.runtime, ended=Outcome.CUT, detail="callerid was stopped")
         self.runtime.give_up_waiting(1 << 62)
+        self.desk.close()
         self.runtime.close()
 
     # -- the request ---------------------------------------------------------------------------
@@ -151,8 +160,13 @@ class CalleridAddon(ConnectionHooks):
         if state.broken or flow.is_replay is not None:
             await self.refuse_fault(flow, Reason.INTERNAL_ERROR, "a hook failed on this connection")
             return
-        facts = translate.facts(flow, state)
-        ruling = walk(facts, self.runtime.rooms, new_id)
+        facts = for_server(translate.facts(flow, state), self.runtime.rooms)
+        if is_for_desk(facts):
+            ruling: Ruling | None = await self.desk.rule(facts, self.runtime.rooms)
+        else:
+            ruling = walk(facts, self.runtime.rooms, new_id)
+        if ruling is not None and ruling.pending is not None:
+            ruling = await settled(ruling, flow.client_conn, now_us)
         if ruling is None:
             self.let_pass(flow, facts)
             observe.remember(flow, facts)
@@ -178,8 +192,11 @@ class CalleridAddon(ConnectionHooks):
             return
         if ruling.answer is not None:
             await reply.deliver(flow, call, reply.to_response(ruling.answer))
+            settle_here(ruling.records, ruling.answer.status, now_us(), self.runtime.outcome)
+            self.tell(ruling, facts)
             return
-        translate.let_go(flow, call, ruling)
+        translate.let_go(flow, call, propagate.speak(ruling, now_us()))
+        self.tell(ruling, facts)
         if call.observed:
             observe.remember(flow, facts)
 
@@ -189,7 +206,7 @@ class CalleridAddon(ConnectionHooks):
         if call is not None:
             reply.take_back(flow, call)
             self._never_sent(flow, call, detail)
-        record = faults.row(flow, call, reason, detail, self.runtime.rooms.rules.hash)
+        record = faults.row(flow, call, reason, detail, self.runtime.rooms)
         await faults.answer(flow, call, reason, record.event_id)
         try:
             await self.runtime.record((record,))
@@ -274,15 +291,14 @@ class CalleridAddon(ConnectionHooks):
             await self.refuse_unread(flow, text)
 
     def _concerns_us(self, flow: http.HTTPFlow) -> bool:
-        return self._opened and self.runtime.rooms.servers.is_listed(*translate.dialled(flow))
+        host, port = translate.dialled(flow)
+        return self._opened and (is_desk(host) or self.runtime.rooms.servers.is_listed(host, port))
 
     async def refuse_unread(self, flow: http.HTTPFlow, text: str) -> None:
         """mitmproxy refused the request before it could be judged: too large, malformed, or given up."""
         reason = Reason.CLIENT_GONE if "isconnect" in text else Reason.MALFORMED_HTTP
         with suppress(StoreError):
-            await self.runtime.record(
-                (faults.row(flow, None, reason, text[:200], self.runtime.rooms.rules.hash),)
-            )
+            await self.runtime.record((faults.row(flow, None, reason, text[:200], self.runtime.rooms),))
 
     # -- revocation ----------------------------------------------------------------------------
 
@@ -322,6 +338,7 @@ class CalleridAddon(ConnectionHooks):
         if stamp is None or call.judged != stamp:
             reason = standing(call, rooms, now)
             call.judged = stamp
+            self.memory.streams.expects(call)
         else:
             reason = expired(call, now)
         patience = self.runtime.limits.stream_idle_seconds

@@ -38,6 +38,8 @@ logger = logging.getLogger(__name__)
 
 FOREIGN = "callerid.foreign"
 """Set in ``flow.metadata`` of traffic with servers that nobody lists: its answers are not held back."""
+PASSES = "callerid.passes"
+"""Set for calls to HTTP APIs: a large answer is not held back, but scrubbed as it passes."""
 STREAMED = "callerid.streamed"
 """Set where the body of a request goes on as it comes: judged by its head and its beginning."""
 REFUSED = "callerid.refused"
@@ -236,7 +238,7 @@ class Stream(PatientExchange):
     # -- answers -------------------------------------------------------------------------------
 
     def _check_answer(self) -> Any:
-        if self.flow.metadata.get(FOREIGN):
+        if self.flow.metadata.get(FOREIGN) or self.flow.metadata.get(PASSES):
             return False
         limit = settings.limits.answer
         size = len(self.response_body_buf)

@@ -6,13 +6,13 @@ import math
 import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from mitmproxy import connection, http
 
 from callerid.config import Server
 from callerid.credentials.inject import Injection
-from callerid.identity.authority import Presented
-from callerid.mcp.pipeline import AnswerPipeline
+from callerid.identity.presented import Presented
 from callerid.model import Caller, DecisionRecord, Message, MessageType, Outcome, RpcId
 from callerid.proxy.conversations import Asked, Conversation, Key, Settled, Waiting
 
@@ -31,6 +31,27 @@ class ClientState:
     inner_chain: tuple[bytes, ...] = ()
     inner_tls: bool = False
     broken: bool = False
+
+
+class Passing(Protocol):
+    """What an answer passes through: a ``mcp.pipeline.AnswerPipeline``, or what an HTTP API's needs."""
+
+    @property
+    def hits(self) -> int:
+        """Secrets that were taken out of it."""
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether it ended inside of something."""
+
+    def body(self, raw: bytes) -> bytes:
+        """A whole body."""
+
+    def feed(self, chunk: bytes) -> list[bytes]:
+        """What goes out of a stream by now; nothing is no chunk at all."""
+
+    def end(self) -> list[bytes]:
+        """What is left of it."""
 
 
 @dataclass(slots=True, weakref_slot=True, kw_only=True)
@@ -55,7 +76,7 @@ class Call:
     allowed: bool = False
     observed: bool = False
     injection: Injection | None = None
-    pipeline: AnswerPipeline | None = None
+    pipeline: Passing | None = None
     streaming: bool = False
     touched: float = 0.0
     legacy: bool = False
@@ -72,6 +93,11 @@ class Call:
     answers: list[tuple[Asked, Outcome]] = field(default_factory=list)
     settled: dict[Key, Settled] = field(default_factory=dict)
     awaits: dict[Key, Waiting] = field(default_factory=dict)
+
+    @property
+    def is_api(self) -> bool:
+        """Whether its server is an HTTP API, and not MCP."""
+        return self.server is not None and self.server.kind == "http"
 
     def requests(self) -> Iterator[tuple[DecisionRecord, Message, RpcId]]:
         """Its requests with their rows and ids."""
@@ -92,6 +118,11 @@ class Streams:
     def add(self, flow: http.HTTPFlow, call: Call) -> None:
         """One that is open now, or whose judgement failed: due at the next turn, whatever else is."""
         self._open[flow] = self._fresh[flow] = call
+
+    def expects(self, call: Call) -> None:
+        """Its caller may have to be looked at earlier than was known: its evidence was cut short."""
+        if call.caller is not None:
+            self._first_expiry = min(self._first_expiry, call.caller.expires_us or math.inf)
 
     def remove(self, flow: http.HTTPFlow) -> None:
         """It is over."""

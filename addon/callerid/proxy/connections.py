@@ -9,11 +9,12 @@ from collections import defaultdict
 from mitmproxy import connection, ctx, http, tcp, tls, udp
 from mitmproxy.proxy import server_hooks
 
-from callerid.proxy import dial, shut
+from callerid.proxy import dial, shut, upstream_tls
 from callerid.proxy import tls as edge
-from callerid.proxy.destination import normal_host
+from callerid.proxy.destination import is_desk, normal_host
 from callerid.proxy.door import guarded
 from callerid.proxy.early import EarlyRefusals
+from callerid.proxy.shown import is_reverse
 
 logger = logging.getLogger(__name__)
 
@@ -35,13 +36,17 @@ class ConnectionHooks(EarlyRefusals):
         edge.await_request(client, self.runtime.limits.head_seconds, self.too_late)
 
     @guarded(shut.connect)
-    def http_connect(self, flow: http.HTTPFlow) -> None:
-        """Keep the evidence of the CONNECT for the tunnel. Judged with each request inside it."""
+    async def http_connect(self, flow: http.HTTPFlow) -> None:
+        """Keep the evidence of the CONNECT for the tunnel. Judged with each request inside it.
+
+        What stays closed inside of it is never judged: so a certificate that is required is asked for here.
+        """
         state = self.memory.client(flow.client_conn)
         state.tunnel = True
         state.connect_authorization = tuple(flow.request.headers.get_all("proxy-authorization"))
         state.connect_token = tuple(flow.request.headers.get_all("x-callerid-token"))
         edge.await_request(flow.client_conn, self.runtime.limits.head_seconds, self.too_late)
+        await self.turn_away(flow)
 
     @guarded(shut.tls)
     def tls_clienthello(self, data: tls.ClientHelloData) -> None:
@@ -60,13 +65,21 @@ class ConnectionHooks(EarlyRefusals):
 
     @guarded(shut.tls)
     def tls_start_client(self, data: tls.TlsData) -> None:
-        """Ask for a client certificate where one can count: at the proxy, and for listed servers."""
+        """Ask for a client certificate where one can count: at our own listeners, and for listed servers.
+
+        It counts for who is calling by its CA, and for what it is bound to by itself.
+        """
         rooms = self.runtime.rooms
-        outer = edge.is_outer(data.context)
+        known = rooms.rules.identities
+        door = edge.is_outer(data.context) or (
+            known.require_proxy_certificate and is_reverse(data.context.client)
+        )
         address = data.context.server.address
-        listed = address is not None and rooms.servers.is_listed(address[0], address[1])
-        asks = bool(rooms.rules.identities.client_cas) and (outer or listed)
-        edge.start_client(data, ask_certificate=asks)
+        listed = address is not None and (
+            rooms.servers.is_listed(address[0], address[1]) or is_desk(address[0])
+        )
+        counts = bool(known.client_cas) or any(issuer.sender_constrained for issuer in known.issuers)
+        edge.start_client(data, ask_certificate=counts and (door or listed))
 
     @guarded(shut.tls)
     def tls_established_client(self, data: tls.TlsData) -> None:
@@ -87,6 +100,7 @@ class ConnectionHooks(EarlyRefusals):
         if address is not None and self.runtime.rooms.servers.names(address[0]):
             edge.pin_server_name(data)
         edge.start_server(data)
+        upstream_tls.show_certificate(data, self.runtime.rooms)
 
     @guarded(shut.upstream)
     def tls_established_server(self, data: tls.TlsData) -> None:

@@ -40,6 +40,8 @@ class Astray:
     detail: str
 
 
+DESK = "callerid.internal"
+"""Our own address: ``desk`` answers there, and it is never dialled."""
 MAX_AUTHORITY = 300
 """No name of a host with its port is longer (RFC 1035 section 2.3.4); longer ones are not remembered."""
 
@@ -47,6 +49,11 @@ MAX_AUTHORITY = 300
 def normal_host(host: str) -> str:
     """Lower-case, without brackets and one trailing dot; IP addresses in their canonical form."""
     return _normal_host(host) if len(host) <= MAX_AUTHORITY else host.lower()
+
+
+def is_desk(host: str) -> bool:
+    """True for our own address, however it is spelled."""
+    return normal_host(host) == DESK
 
 
 @lru_cache(maxsize=4096)
@@ -118,6 +125,21 @@ class ServerTable:
     def is_listed(self, host: str, port: int) -> bool:
         """True if any server is listed at this host and port."""
         return (normal_host(host), port) in self._places
+
+    def at(self, host: str, port: int) -> tuple[Server, ...]:
+        """The servers listed at this host and port, the longest path first."""
+        return tuple(self._places.get((normal_host(host), port), ()))
+
+    def name_at(self, host: str, port: int, path: str) -> str:
+        """What a row calls this place: the id of the server that is listed there, else ``host:port``.
+
+        For requests that could not be read to their end, ``path`` may be empty: then the one server there.
+        """
+        listed, bare = self.at(host, port), path.partition("?")[0]
+        found = next((server.id for server in listed if _under(bare, server.path)), None)
+        if found is None and len(listed) == 1 and bare in ("", "*"):
+            found = listed[0].id
+        return found or f"{host}:{port}"
 
     def names(self, host: str) -> bool:
         """True if any server is listed at this host, whatever the port."""

@@ -15,7 +15,7 @@ from mitmproxy import connection, ctx
 from mitmproxy.proxy import mode_specs
 
 from callerid.proxy.addresses import plain, read, refused
-from callerid.proxy.destination import normal_host
+from callerid.proxy.destination import is_desk, normal_host
 from callerid.proxy.limits import Limits
 from callerid.proxy.rooms import Rooms
 
@@ -30,6 +30,8 @@ async def before(
     if server.address is None:
         return None
     host, port = server.address[:2]
+    if is_desk(host):
+        return f"{_shown(host)} is callerid itself, which is never dialled"
     trusted = _is_trusted(client, server, rooms)
     if trusted and read(host) is None:
         return None  # its address is judged when it is reached, and its name is resolved only once

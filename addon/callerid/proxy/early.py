@@ -17,15 +17,17 @@ from mitmproxy import connection, ctx, http
 from mitmproxy.proxy import context
 
 from callerid.errors import StoreError
-from callerid.identity.authority import Presented
+from callerid.identity.presented import Presented
 from callerid.mcp.recognise import may_be_message
 from callerid.model import Malformed, Reason, Rejected
-from callerid.proxy import bodies, engine, faults, reply, translate
+from callerid.proxy import bodies, desk, engine, faults, reply, shut, translate
 from callerid.proxy.calls import Call, ClientState, Memory
 from callerid.proxy.destination import DEFAULT_PORTS, Governed, Unlisted, split_authority
 from callerid.proxy.facts import Facts, Ruling
+from callerid.proxy.findings import found_in, found_passing
 from callerid.proxy.rows import Rows
 from callerid.proxy.runtime import Runtime, new_id, now_us
+from callerid.proxy.shown import for_server, is_reverse
 from callerid.proxy.strip import foreign_strip
 from callerid.proxy.walk import walk
 
@@ -64,6 +66,8 @@ class EarlyRefusals:
         """As ``bodies.Judge``. Who has not shown who it is may not fill our memory."""
         limits = self.runtime.limits
         facts = self._facts(flow)
+        if desk.is_for_desk(facts):
+            return bodies.Allowance(desk.MAX_BODY, Reason.TOO_LARGE, f"longer than {desk.MAX_BODY} bytes")
         if isinstance(self._place(facts), Unlisted):
             return bodies.Allowance(limits.body, Reason.TOO_LARGE, "", foreign=True)
         caller = self._caller(facts)
@@ -87,6 +91,9 @@ class EarlyRefusals:
         if ruling.answer is None:
             return bodies.Way.HOLD
         record = ruling.records[0]
+        rooms = self.runtime.rooms
+        found = (replace(finding, event_id=None) for finding in found_in(ruling, facts, rooms))
+        rooms.hygiene.tell(found, self.runtime.finding)  # its row is another one, made by ``refuse_early``
         return (record.reason, record.detail or "refused by the start of its body")
 
     def let_pass(self, flow: http.HTTPFlow, facts: Facts) -> None:
@@ -95,10 +102,21 @@ class EarlyRefusals:
         What it showed is kept, for its row should it lead to where nobody may dial.
         """
         self.shown[flow] = facts.presented
-        translate.let_pass(flow, foreign_strip(facts, self.runtime.rooms.authority))
+        rooms = self.runtime.rooms
+        seen = rooms.hygiene.looked(facts, rooms.store)
+        ours = foreign_strip(facts, rooms.authority)
+        translate.let_pass(flow, (*ours, *seen.noticed.strip))
+        if seen.noticed.path is not None:
+            flow.request.path = seen.noticed.path
+        rooms.hygiene.tell(found_passing(facts, seen, ours, rooms), self.runtime.finding)
+
+    def tell(self, ruling: Ruling, facts: Facts) -> None:
+        """Keys and tokens where they should not be, in a request that has its rows."""
+        rooms = self.runtime.rooms
+        rooms.hygiene.tell(found_in(ruling, facts, rooms), self.runtime.finding)
 
     def _facts(self, flow: http.HTTPFlow) -> Facts:
-        facts = translate.facts(flow, self.memory.client(flow.client_conn))
+        facts = for_server(translate.facts(flow, self.memory.client(flow.client_conn)), self.runtime.rooms)
         shown = self.shown.get(flow)
         return facts if shown is None else replace(facts, presented=shown)
 
@@ -127,7 +145,7 @@ class EarlyRefusals:
         if call is not None and call.allowed:
             reply.take_back(flow, call)
             self._never_sent(flow, call, detail)
-            record = faults.row(flow, call, reason, detail, self.runtime.rooms.rules.hash)
+            record = faults.row(flow, call, reason, detail, self.runtime.rooms)
             await faults.answer(flow, call, reason, record.event_id)
             response = flow.response
         else:
@@ -148,7 +166,9 @@ class EarlyRefusals:
         """The refusal of a request of which no message was read."""
         rooms = self.runtime.rooms
         place = self._place(facts)
-        if isinstance(place, Governed):
+        if desk.is_for_desk(facts):
+            name = desk.SERVER
+        elif isinstance(place, Governed):
             name = place.server.id
         else:
             name = place.name if isinstance(place, Unlisted) else getattr(place, "server", facts.upstream)
@@ -160,6 +180,27 @@ class EarlyRefusals:
         status = STATUS.get(reason, 403)
         found = Malformed(reason=reason, detail=detail, http_status=status, rpc_code=_INVALID_REQUEST)
         return rows.refuse(found, reason, detail)
+
+    async def turn_away(self, flow: http.HTTPFlow) -> None:
+        """No tunnel is opened where a client certificate is required and not shown: to nowhere.
+
+        What its CONNECT carried is forgotten, since its connection may go on to other requests.
+
+        Raises:
+            StoreError: the row is not durable.
+        """
+        facts = self._facts(flow)
+        rows = Rows(facts, self.runtime.rooms, new_id, "-")
+        missing = self.runtime.rooms.authority.uncertified(facts.presented, now=rows.now)
+        if missing is None:
+            return
+        ruling = self._ruling(facts, missing.reason, missing.detail)
+        state = self.memory.client(flow.client_conn)
+        state.tunnel, state.connect_authorization, state.connect_token = False, (), ()
+        flow.response = shut.seal()
+        await self.runtime.record(ruling.records)
+        if ruling.answer is not None:
+            flow.response = reply.to_response(ruling.answer)
 
     # -- before there is an exchange -----------------------------------------------------------
 
@@ -202,9 +243,10 @@ def _facts_of(where: context.Context, state: ClientState, start: bytes) -> Facts
         time_us=now_us(), http_method=method, scheme=scheme, host=host, port=port, path=path,
         host_header=f"{named}:{port}", sni=None, headers=(), body=b"", client_ip=peer[0] if peer else None,
         presented=Presented(
-            connect_proxy_authorization=state.connect_authorization, callerid_token=state.connect_token,
+            connect_proxy_authorization=state.connect_authorization,
+            connect_callerid_token=state.connect_token,
             proxy_chain=state.proxy_chain, inner_chain=state.inner_chain,
-            client_ip=peer[0] if peer else None,
+            client_ip=peer[0] if peer else None, tunnel=state.tunnel, reverse=is_reverse(where.client),
         ),
     )  # fmt: skip
 

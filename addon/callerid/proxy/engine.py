@@ -34,7 +34,7 @@ from mitmproxy.proxy.layers.http._events import ErrorCode, ResponseProtocolError
 
 from callerid.errors import ConfigError
 from callerid.model import Reason
-from callerid.proxy import bodies, framing
+from callerid.proxy import alerts, bodies, framing
 from callerid.proxy import tls as edge
 from callerid.proxy.framing import MAX_FOLDED, Chunks, Head
 from callerid.proxy.limits import ANSWER_HEAD, MIN_RATE
@@ -306,10 +306,19 @@ def _most_ahead() -> int:
 
 
 class _Client(_Bounded, _http1.Http1Client):
-    """The server's side of HTTP/1: its heads are bounded as well."""
+    """The server's side of HTTP/1: its heads are bounded as well, and interim answers are passed over."""
+
+    _interim = 0
 
     def read_headers(self, event: Any) -> Any:
+        """As mitmproxy's, for which an interim answer (RFC 9110 section 15.2) is the answer itself."""
+        if self.request is not None and isinstance(event, events.DataReceived):
+            self._interim += framing.skip_interim(self.buf)
+            if self._interim > framing.MAX_INTERIM:
+                yield from self.give_up("too many interim answers")
+                return
         yield from super().read_headers(event)
+        self._interim = self._interim if self.response is None else 0
         if self.response is None and len(self.buf) > ANSWER_HEAD * bodies.settings.limits.head:
             yield from self.give_up(bodies.LONG_HEAD)
 
@@ -371,6 +380,7 @@ _PLACES: tuple[tuple[Any, str, Any], ...] = (
     (_http1, "make_body_reader", framing.reader),
     (_http2, "format_error", _page),
     (tls_layer.ClientTLSLayer, "receive_handshake_data", _receive_hello),
+    (tls_layer.TLSLayer, "receive_close", alerts.receive_close),
 )
 
 

@@ -16,6 +16,8 @@ from mitmproxy.proxy import commands, events
 from mitmproxy.proxy.layers import http as http_layer
 from mitmproxy.proxy.layers.http._events import ResponseData
 
+from callerid.proxy.called import HOST
+
 logger = logging.getLogger(__name__)
 
 HELD = "callerid.held"
@@ -43,6 +45,12 @@ class Said:
 
 class Exchange(http_layer.HttpStream):
     """mitmproxy's exchange, with a stream that can wait and be spoken on."""
+
+    def check_invalid(self, request: bool) -> Any:
+        """As mitmproxy's; asked before it writes the server's name over the client's, in reverse mode."""
+        if request:
+            self.flow.metadata[HOST] = self.flow.request.host_header
+        return (yield from super().check_invalid(request))
 
     def _handle_event(self, event: Any) -> Any:
         """mitmproxy leaves an exchange hanging when it raises; here its connection is closed (law 3).

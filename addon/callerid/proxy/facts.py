@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from callerid.config import Server
 from callerid.credentials.inject import Injection
-from callerid.identity.authority import Presented
+from callerid.credentials.minting import Wanted
+from callerid.credentials.store import CredentialStore
+from callerid.credentials.tripwire import NOTHING, Hit, Noticed
+from callerid.identity.assertion import Asserting
+from callerid.identity.presented import Presented
 from callerid.mcp.answers import Answer
 from callerid.model import Caller, DecisionRecord, Message
 from callerid.proxy.conversations import Conversation
@@ -23,6 +28,8 @@ class Facts:
     ``host_header`` and ``sni`` are the client's own words for the same place; ``sni`` is None where
     no TLS was intercepted or none was sent. ``path`` is the request target with its query.
     ``tls_verified``: the connection that will carry it is only used once its certificate is verified.
+    ``noticed``: shared keys in its head.
+    ``called``: in reverse mode, the origin as the client calls it, if its own words agree about that.
     """
 
     time_us: int
@@ -39,6 +46,13 @@ class Facts:
     client_ip: str | None
     upgrade: bool = False
     tls_verified: bool = False
+    called: str | None = None
+    noticed: Noticed = NOTHING
+
+    @property
+    def now(self) -> datetime:
+        """``time_us`` as a time of day, UTC."""
+        return datetime.fromtimestamp(self.time_us / 1e6, UTC)
 
     @property
     def upstream(self) -> str:
@@ -65,12 +79,26 @@ class Facts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Pending:
+    """What a refused call lacks, and may be asked for: then ``again`` is the ruling, at the time given."""
+
+    wanted: Wanted
+    store: CredentialStore
+    again: Callable[[datetime], Ruling]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Ruling:
     """What the walk says of one request. ``answer`` is set for every refusal.
 
     ``records`` are committed before ``answer`` is sent or a byte goes upstream. ``body`` None means
     that the body is forwarded as it came, which only happens towards servers that nobody listed.
-    ``conversation`` is set once the caller is known to speak in a session of its own.
+    ``conversation`` is set once the caller is known to speak in a session of its own. ``asserting``: the
+    server is told who called, in a JWT that is signed once the records are durable; ``headers`` are then
+    written after ``strip``. ``target``: path and query as they were judged, None if they go on as they came.
+    ``hits`` are shared keys in the body; ``judged`` is the request without what was taken out of it, None if
+    that is nothing.
+    ``pending``: a refusal that stands unless a token can be had (``obtaining``).
     """
 
     records: tuple[DecisionRecord, ...]
@@ -83,3 +111,9 @@ class Ruling:
     messages: tuple[Message, ...] = ()
     conversation: Conversation | None = None
     session: str = ""
+    asserting: Asserting | None = None
+    target: str | None = None
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+    hits: tuple[Hit, ...] = ()
+    judged: Facts | None = None
+    pending: Pending | None = None

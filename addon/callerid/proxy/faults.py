@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from mitmproxy import http
 
-from callerid.mcp import answers
+from callerid.mcp import answers, problems
 from callerid.model import DecisionRecord, Outcome, Reason, Verdict
 from callerid.proxy import reply, translate
 from callerid.proxy.calls import Call
+from callerid.proxy.rooms import Rooms
 from callerid.proxy.rows import FAULTS
 from callerid.proxy.runtime import new_id, now_us
 
 
-def row(flow: http.HTTPFlow, call: Call | None, reason: Reason, detail: str, policy: str) -> DecisionRecord:
+def row(flow: http.HTTPFlow, call: Call | None, reason: Reason, detail: str, rooms: Rooms) -> DecisionRecord:
     """A row with what is known by now: that of the call under way, else only where it was bound."""
     known = call.records[0] if call is not None else None
     caller = call.caller if call is not None else None
@@ -24,7 +25,7 @@ def row(flow: http.HTTPFlow, call: Call | None, reason: Reason, detail: str, pol
         verdict=Verdict.ERROR if reason in FAULTS else Verdict.DENY,
         reason=reason,
         method=known.method if known else f"http/{flow.request.method}",
-        server=known.server if known else f"{host}:{port}",
+        server=known.server if known else rooms.servers.name_at(host, port, flow.request.path),
         upstream=known.upstream if known else f"{host}:{port}",
         principal=caller.principal.subject if caller else None,
         issuer=caller.principal.issuer if caller else None,
@@ -32,7 +33,7 @@ def row(flow: http.HTTPFlow, call: Call | None, reason: Reason, detail: str, pol
         credential_id=caller.credential_id if caller else None,
         client_ip=peer[0] if peer else None,
         tool=known.tool if known else None,
-        policy=policy,
+        policy=rooms.rules.hash,
         detail=detail,
     )
 
@@ -40,7 +41,12 @@ def row(flow: http.HTTPFlow, call: Call | None, reason: Reason, detail: str, pol
 async def answer(flow: http.HTTPFlow, call: Call | None, reason: Reason, event_id: str) -> None:
     """Answer the flow with the refusal, under the id of its first message if that was read."""
     message = call.messages[0] if call is not None and call.messages else None
-    refusal = answers.refusal(message, reason=reason, event_id=event_id, rule=None, say=None, hidden=False)
+    if call is not None and call.is_api:
+        refusal = problems.refusal(reason=reason, event_id=event_id, rule=None, say=None)
+    else:
+        refusal = answers.refusal(
+            message, reason=reason, event_id=event_id, rule=None, say=None, hidden=False
+        )
     response = reply.to_response(refusal)
     flow.response = reply.fitting(flow, response)
     if call is not None:

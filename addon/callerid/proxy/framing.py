@@ -18,6 +18,9 @@ MAX_FOLDED = 8_192
 MAX_EMPTY = 4
 """Empty lines that are skipped before a request line (RFC 9112 section 2.2); more of them are no request."""
 
+MAX_INTERIM = 32
+"""Interim answers before one answer; they are not passed on, for nobody asked for them."""
+
 MAX_SMALL, SMALL = 10_000, 16
 """A request may have so many chunks, whatever their size; more of them must have so many bytes on average."""
 
@@ -86,6 +89,20 @@ class Chunks(ChunkedReader):
     def is_dust(self) -> bool:
         """Whether its chunks are so many and so small that reading them costs more than sending them."""
         return self._count > MAX_SMALL and self._size < self._count * SMALL
+
+
+def skip_interim(buf: ReceiveBuffer) -> int:
+    """Take whole interim answers off the beginning of what a server sent, but none that leaves HTTP (101)."""
+    count = 0
+    while _is_interim(bytes(buf._data[:13])) and buf.maybe_extract_lines() is not None:
+        count += 1
+    return count
+
+
+def _is_interim(start: bytes) -> bool:
+    code = start[9:12]
+    good = code[:1] == b"1" and code.isdigit() and code != b"101"
+    return good and start[:9] in (b"HTTP/1.1 ", b"HTTP/1.0 ")
 
 
 _make_body_reader: Any = getattr(_http1, "make_body_reader", None)

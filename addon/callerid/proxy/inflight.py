@@ -10,7 +10,7 @@ import weakref
 from collections.abc import Sequence
 from enum import Enum, auto
 
-from callerid.model import Message, MessageType
+from callerid.model import Kind, Message, MessageType
 from callerid.proxy.limits import Limits
 
 
@@ -27,8 +27,10 @@ def weigh(messages: Sequence[Message]) -> tuple[Sort, int]:
     Notifications, a client's answers and DELETE take none: whoever has no place left must still be able
     to cancel, to answer what a server asked, and to end a session.
     """
-    requests = [message for message in messages if message.type is MessageType.REQUEST]
+    # A call to an HTTP API waits for its answer as a request does, whatever its method.
+    requests = [m for m in messages if m.type is MessageType.REQUEST or m.kind is Kind.HTTP]
     listens = any(message.method in ("http/GET", "subscriptions/listen") for message in messages)
+    listens = listens and not any(message.kind is Kind.HTTP for message in messages)
     return (Sort.STREAM, 1) if listens else (Sort.REQUEST, len(requests))
 
 

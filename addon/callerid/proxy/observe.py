@@ -34,6 +34,7 @@ from callerid.proxy.conversations import Settled, key_of
 from callerid.proxy.discovered import spot
 from callerid.proxy.exchange import HELD
 from callerid.proxy.facts import Facts, Ruling
+from callerid.proxy.findings import found_in
 from callerid.proxy.heads import HEAD_WAITS
 from callerid.proxy.rows import shown_path
 from callerid.proxy.runtime import Runtime, new_id, now_us
@@ -98,6 +99,7 @@ async def _found_by_head(flow: http.HTTPFlow, facts: Facts, memory: Memory, runt
     ruling, _ = judge_answer(replace(facts, time_us=now_us()), runtime.rooms, new_id, None)
     call = _begin_call(flow, facts, ruling, memory)
     await runtime.record(ruling.records)
+    runtime.rooms.hygiene.tell(found_in(ruling, facts, runtime.rooms), runtime.finding)
     if ruling.answer is not None:
         _withhold(flow, ruling.answer)
         return
@@ -237,6 +239,8 @@ class Watch:
         ruling, asked = judge_answer(now, self._runtime.rooms, new_id, named)
         call = self._call = _begin_call(flow, facts, ruling, self._memory)
         call.due = list(ruling.records)
+        rooms = self._runtime.rooms
+        rooms.hygiene.tell(found_in(ruling, facts, rooms), self._runtime.finding)
         call.first_rpc_id = next((m.rpc_id for m in asked if m.rpc_id is not None), named)
         if ruling.answer is not None:
             self._refused = True

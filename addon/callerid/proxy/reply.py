@@ -5,30 +5,31 @@ from __future__ import annotations
 import json
 import logging
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from time import monotonic
 from typing import Any
 
 from mitmproxy import ctx, http
 
 from callerid.errors import StoreError
-from callerid.mcp import answers
+from callerid.mcp import answers, problems
 from callerid.mcp.lists import FILTERED_METHODS
 from callerid.mcp.methods import MODERN
 from callerid.mcp.pipeline import AnswerPipeline
 from callerid.mcp.sse import EventTooLarge
-from callerid.model import DecisionRecord, MessageType, Outcome, OutcomeRecord, Verdict
+from callerid.model import DecisionRecord, Kind, Message, MessageType, Outcome, OutcomeRecord, Verdict
+from callerid.proxy import answer_heads, http_answers, translate
 from callerid.proxy.answering import pipeline_for
 from callerid.proxy.calls import Call
+from callerid.proxy.cleaning import clean_head
 from callerid.proxy.conversations import Settled, key_of, settle
 from callerid.proxy.elsewhere import answered, comes_later, release
 from callerid.proxy.exchange import HELD, say
+from callerid.proxy.findings import echoed, refused_upstream
 from callerid.proxy.handles import Owner, Sort, handle
 from callerid.proxy.runtime import Runtime, now_us
 
 logger = logging.getLogger(__name__)
-
-_DROP = frozenset((b"alt-svc", b"proxy-authenticate", b"proxy-connection", b"trailer"))
 
 
 def open_answer(flow: http.HTTPFlow, call: Call, runtime: Runtime) -> None:
@@ -44,26 +45,35 @@ def open_answer(flow: http.HTTPFlow, call: Call, runtime: Runtime) -> None:
     heads: dict[bytes, list[bytes]] = {}
     for name, value in response.headers.fields:
         heads.setdefault(name.lower(), []).append(value)
-    problem = _unusable(response, heads)
+    problem = answer_heads.flaw(response, heads, call)
     if problem is not None:
         call.refusal, call.detail = Outcome.RESPONSE_REFUSED, problem
         abort(flow)  # its body may never end, and the caller is not to wait for it
         return
-    if call.injection is not None and response.status_code in (401, 403):
+    if call.injection is not None and call.injection.shared and response.status_code in (401, 403):
         # Passed on, an SDK would start a personal OAuth login around the shared credential.
         call.refusal = Outcome.UPSTREAM_REFUSED_CREDENTIAL
         call.detail = f"the server answered {response.status_code} to the injected credential"
         logger.error("callerid: server %s refuses its shared credential", call.server and call.server.id)
+        refused_upstream(call, runtime.rooms, runtime.finding, now_us())
+        if call.injection.secret is not None:
+            runtime.rooms.store.doubt(call.injection.secret.label)
         abort(flow)
+        return
+    if call.is_api:
+        clean_head(response, call, runtime, now_us())
+        call.pipeline = http_answers.PlainBody(lambda: runtime.rooms.store.scrubber)
+        if not http_answers.is_held(flow.request, response):
+            _stream(flow, call, runtime)
         return
     modern = any(message.protocol in MODERN for message in call.messages)
     if response.status_code < 400 and not call.session and not modern:
         _own(call, heads.get(b"mcp-session-id", ()), runtime)
-    _clean_headers(response, call, runtime)
+    clean_head(response, call, runtime, now_us())
     call.pipeline = pipeline_for(flow, call, runtime)
     if any(message.method in FILTERED_METHODS for message in call.messages):
         _private(response)
-    if any(is_stream(value) for value in heads.get(b"content-type", ())):
+    if any(answer_heads.is_stream(value) for value in heads.get(b"content-type", ())):
         _stream(flow, call, runtime)
 
 
@@ -82,38 +92,7 @@ def _own(call: Call, given: Iterable[bytes], runtime: Runtime) -> None:
 def take_back(flow: http.HTTPFlow, call: Call) -> None:
     """Take the secret off the flow again, so that nothing that reads flows can find it."""
     if call.injection is not None:
-        name = call.injection.header.lower().encode("ascii")
-        fields = flow.request.headers.fields
-        placeholder = (name, f"[callerid:{call.injection.label}]".encode())
-        flow.request.headers.fields = (*(f for f in fields if f[0].lower() != name), placeholder)
-
-
-def _unusable(response: http.Response, heads: Mapping[bytes, list[bytes]]) -> str | None:
-    if 100 <= response.status_code < 200:
-        return f"the server answered with the interim status {response.status_code}"
-    if any(coding.strip().lower() not in (b"", b"identity") for coding in heads.get(b"content-encoding", ())):
-        return "the server compressed its answer although it was asked not to"
-    if any(is_stream(value) or b"json" in value.lower() for value in heads.get(b"content-type", ())):
-        # Clients decode by this parameter: in another charset they would read what nobody judged.
-        charsets = (_charset(value) for value in heads.get(b"content-type", ()))
-        if any(charset not in (b"", b"utf-8", b"utf8", b"us-ascii") for charset in charsets):
-            return "the server's answer is not in UTF-8"
-    return None
-
-
-def _clean_headers(response: http.Response, call: Call, runtime: Runtime) -> None:
-    scrubber = runtime.rooms.store.scrubber
-    # A cookie that the server gives to the shared credential is not the caller's to keep.
-    drop = _DROP | {b"set-cookie"} if call.injection is not None else _DROP
-    fields = [field for field in response.headers.fields if field[0].lower() not in drop]
-    if scrubber.holds(b"\n".join(part for field in fields for part in field)):
-        cleaned = [(scrubber.scrub(name)[0], scrubber.scrub(value)[0]) for name, value in fields]
-        fields = [field for field in cleaned if b" " not in field[0] and b"[" not in field[0]]
-        logger.error("callerid: a server echoed its secret in a header; removed")
-    response.headers.fields = tuple(fields)
-    response.trailers = None
-    if scrubber.holds(response.data.reason):
-        response.reason = ""
+        translate.take_back(flow, call.injection)
 
 
 def _stream(flow: http.HTTPFlow, call: Call, runtime: Runtime) -> None:
@@ -139,11 +118,12 @@ def _guarded_stream(flow: http.HTTPFlow, call: Call) -> Callable[[bytes], list[b
         try:
             chunks = pipeline.feed(data) if data else pipeline.end()
         except EventTooLarge:
-            return [break_off(here, call, Outcome.RESPONSE_TOO_LARGE, "the server sent too large an event")]
+            why = "the server sent too large an event"
+            return _last(break_off(here, call, Outcome.RESPONSE_TOO_LARGE, why))
         except Exception as error:
             logger.exception("callerid: the answer stream could not be read and is cut")
             why = f"the event stream could not be read: {type(error).__name__}"
-            return [break_off(here, call, Outcome.RESPONSE_REFUSED, why)]
+            return _last(break_off(here, call, Outcome.RESPONSE_REFUSED, why))
         if pipeline.unfinished:
             # Without a length the end of the connection is the end of the answer: it came too early.
             call.refusal, call.detail = Outcome.UPSTREAM_GONE, "the stream ended inside of an event"
@@ -160,25 +140,21 @@ def break_off(flow: http.HTTPFlow, call: Call, outcome: Outcome, detail: str) ->
     """End a stream that may not go on: close it upstream, and give back the event to end it with."""
     call.refusal, call.detail = outcome, detail
     abort(flow)
+    if call.is_api:
+        return b""  # the body is broken off: it has no place for words of ours
     event_id = call.records[0].event_id
     return answers.stream_error(call.first_rpc_id, event_id, "the server's stream was cut", outcome)
+
+
+def _last(event: bytes) -> list[bytes]:
+    """An empty chunk would end the answer as if it were whole."""
+    return [event] if event else []
 
 
 async def hold(flow: http.HTTPFlow, call: Call, runtime: Runtime) -> None:
     """What the server asks goes on once its rows are durable; without them the stream ends here (law 1)."""
     if not await _make_durable(call, runtime):
         flow.metadata[HELD] = [break_off(flow, call, Outcome.RESPONSE_REFUSED, "audit_unavailable")]
-
-
-def is_stream(content_type: bytes) -> bool:
-    """Whether some client takes an answer of this type for an event stream: they look at its beginning."""
-    return content_type.strip().lower().startswith(b"text/event-stream")
-
-
-def _charset(content_type: bytes) -> bytes:
-    parameters = content_type.lower().replace(b",", b";").split(b";")[1:]
-    named = [p.partition(b"=")[2] for p in parameters if p.partition(b"=")[0].strip() == b"charset"]
-    return b" ".join(value.strip(b" \t\"'") for value in named)
 
 
 def forget_due(call: Call, due: Iterable[DecisionRecord]) -> None:
@@ -228,12 +204,11 @@ async def close_answer(flow: http.HTTPFlow, call: Call, runtime: Runtime) -> Non
     if response is None or call.observed:
         finish(flow, call, runtime)
         return
-    status = response.status_code
     if call.refusal is None and not call.streaming:
         await _judge_body(response, call, runtime)
     if call.refusal is not None and not call.streaming:
         await deliver(flow, call, unanswered(call))
-    finish(flow, call, runtime, status=status)
+    finish(flow, call, runtime, status=response.status_code)
 
 
 async def _judge_body(response: http.Response, call: Call, runtime: Runtime) -> None:
@@ -247,8 +222,6 @@ async def _judge_body(response: http.Response, call: Call, runtime: Runtime) -> 
         response.raw_content = body
         if "content-length" in response.headers:
             response.headers["content-length"] = str(len(body))
-    if call.pipeline is not None and call.pipeline.hits:
-        logger.error("callerid: a server echoed its secret in an answer; removed")
 
 
 async def deliver(flow: http.HTTPFlow, call: Call, response: http.Response) -> None:
@@ -289,12 +262,22 @@ def _private(response: http.Response) -> None:
 
 def unanswered(call: Call) -> http.Response:
     """The 502 for a call whose answer is not given out, or never came."""
+    if call.is_api:
+        return to_response(http_answers.unanswered(call))
     event_id = call.records[0].event_id
     if call.refusal is Outcome.UPSTREAM_REFUSED_CREDENTIAL:
         return to_response(answers.upstream_refused_credential(call.first_rpc_id, event_id))
-    detail = call.detail or "the connection to the server ended before there was a whole one"
+    detail = call.detail or http_answers.NO_ANSWER
     outcome = call.refusal or Outcome.RESPONSE_REFUSED
     return to_response(answers.upstream_unusable(call.first_rpc_id, event_id, detail, outcome))
+
+
+def unusable(call: Call, detail: str) -> http.Response:
+    """The 502 for an answer that a fault of ours keeps from the caller; ``detail`` is for the caller."""
+    event_id = call.records[0].event_id
+    if call.is_api:
+        return to_response(problems.upstream_unusable(event_id, detail))
+    return to_response(answers.upstream_unusable(call.first_rpc_id, event_id, detail))
 
 
 def to_response(answer: answers.Answer) -> http.Response:
@@ -329,6 +312,8 @@ def finish(
     if ended is Outcome.NOT_SENT:
         release(call)
     answered(call, time_us, runtime.outcome)
+    if call.pipeline is not None and call.pipeline.hits:
+        echoed(call, runtime.rooms, runtime.finding, "in an answer", time_us)
     response = flow.response
     if status is None and response is not None and ended is not Outcome.NOT_SENT:
         status = response.status_code
@@ -337,7 +322,7 @@ def finish(
             continue
         rpc_id = message.rpc_id if message.type is MessageType.REQUEST else None
         settled = call.settled.get(key_of(rpc_id)) if rpc_id is not None else None
-        outcome = settled.outcome if settled else call.refusal or ended or _from_status(status, message.type)
+        outcome = settled.outcome if settled else call.refusal or ended or _from_status(status, message)
         runtime.outcome(
             OutcomeRecord(
                 event_id=record.event_id,
@@ -358,11 +343,13 @@ def finish(
         call.conversation.waiting.clear()
 
 
-def _from_status(status: int | None, kind: MessageType) -> Outcome:
+def _from_status(status: int | None, message: Message) -> Outcome:
     if status is None:
         return Outcome.UPSTREAM_GONE
     if status >= 400:
         return Outcome.HTTP_ERROR
-    if kind is MessageType.REQUEST:
+    if message.kind is Kind.HTTP:
+        return Outcome.OK
+    if message.type is MessageType.REQUEST:
         return Outcome.ACCEPTED if status == 202 else Outcome.UNANSWERED
     return Outcome.ACCEPTED if status == 202 else Outcome.OK

@@ -11,7 +11,10 @@ from urllib.parse import unquote
 from callerid.audit.shapes import finds_shape
 from callerid.config import Server
 from callerid.credentials.inject import Injection
-from callerid.mcp import answers
+from callerid.credentials.store import Refused
+from callerid.mcp import answers, problems
+from callerid.mcp.answers import Answer
+from callerid.mcp.httpcall import shown_method
 from callerid.model import (
     Caller,
     Decision,
@@ -23,10 +26,16 @@ from callerid.model import (
     MessageType,
     Reason,
     Rejected,
+    RpcId,
     Verdict,
 )
 from callerid.proxy.facts import Facts, Ruling
+from callerid.proxy.propagate import spoofed, to_be_said, without_claims
 from callerid.proxy.rooms import Rooms
+from callerid.proxy.sidedoor import challenge_for
+
+_NAMED = frozenset({Kind.TOOL, Kind.PROMPT, Kind.HTTP})
+"""What has a name of its own to stand as the tool."""
 
 FAULTS = frozenset({Reason.CREDENTIAL_UNAVAILABLE, Reason.INTERNAL_ERROR, Reason.AUDIT_UNAVAILABLE})
 """Reasons that are faults on our side: the verdict is ``error``, not ``deny``."""
@@ -61,6 +70,7 @@ class Rows:
         self.server_entry: Server | None = None
         self.caller: Caller | Rejected | None = None
         self.session = facts.session()
+        self.target: str | None = None
         self.now = datetime.fromtimestamp(facts.time_us / 1e6, UTC)
 
     def know(self, caller: Caller | Rejected) -> None:
@@ -70,7 +80,7 @@ class Rows:
         message, decision, facts = finding.message, finding.decision, self.facts
         caller = self.caller if isinstance(self.caller, Caller) else None
         rejected = self.caller if isinstance(self.caller, Rejected) else None
-        tool = message.name if message.kind in (Kind.TOOL, Kind.PROMPT) else finding.tool
+        tool = message.name if message.kind in _NAMED else finding.tool
         return DecisionRecord(
             event_id=self.new_id(),
             time_us=facts.time_us,
@@ -107,6 +117,7 @@ class Rows:
             claimed_subject=rejected.subject if rejected else None,
             kind=message.kind.value,
             path=shown_path(facts.path),
+            via=caller.via if caller else None,
         )
 
     def allow(
@@ -117,6 +128,14 @@ class Rows:
         injection: Injection | None,
         strip: Sequence[str],
     ) -> Ruling:
+        """Let go of what was decided so, unless its server is to be told who called and cannot be."""
+        server = self.server_entry
+        said = to_be_said(server, self.rooms.signing, self.facts.time_us // 1_000_000)
+        if isinstance(said, Refused):
+            return self._spoil(findings, said)
+        if server is not None:
+            strip = (*strip, *spoofed(self.facts.headers, self.rooms.asserted))
+            body = without_claims(body) if body and server.kind == "mcp" else body
         label = injection.label if injection is not None else None
         return Ruling(
             records=tuple(
@@ -129,6 +148,22 @@ class Rows:
             server=self.server_entry,
             caller=self.caller if isinstance(self.caller, Caller) else None,
             messages=tuple(f.message for f in findings),
+            asserting=said,
+            target=self.target,
+        )
+
+    def _spoil(self, findings: list[Finding], refused: Refused) -> Ruling:
+        """Refuse what the rules allow: it cannot be sent as its server wants it."""
+        verdict = Verdict.ERROR if refused.reason in FAULTS else Verdict.DENY
+        decision = Decision(verdict=verdict, reason=refused.reason, policy=self.rooms.rules.hash)
+        return self.deny(
+            [
+                replace(f, decision=decision, detail=refused.detail)
+                if f.decision.verdict is Verdict.ALLOW
+                else f
+                for f in findings
+            ],
+            batch=any(f.index is not None for f in findings),
         )
 
     def deny(self, findings: list[Finding], batch: bool) -> Ruling:
@@ -145,10 +180,11 @@ class Rows:
             for f, r in zip(findings, records, strict=True)
             if not f.part
         ]
-        if batch:
+        message, reason, event_id, rule, say, hidden = entries[0]
+        answer = self._apart(message.rpc_id, reason, event_id, rule, say)
+        if answer is None and batch:
             answer = answers.batch_refusal(entries)
-        else:
-            message, reason, event_id, rule, say, hidden = entries[0]
+        elif answer is None:
             answer = answers.refusal(
                 message, reason=reason, event_id=event_id, rule=rule, say=say, hidden=hidden
             )
@@ -175,17 +211,45 @@ class Rows:
         records = tuple(self._row(f, None) for f in self._unread(found, decision, detail))
         if reason in answers.UNKNOWN_SESSION:
             return Ruling(records=records, answer=answers.unknown_session(found.rpc_id, records[0].event_id))
-        answer = answers.refusal(
-            None,
-            reason=reason,
-            event_id=records[0].event_id,
-            rule=None,
-            say=None,
-            hidden=False,
-            malformed=found,
+        event_id = records[0].event_id
+        answer = self._apart(found.rpc_id, reason, event_id, status=found.http_status) or answers.refusal(
+            None, reason=reason, event_id=event_id, rule=None, say=None, hidden=False, malformed=found
         )
         caller = self.caller if isinstance(self.caller, Caller) else None
         return Ruling(records=records, answer=answer, server=self.server_entry, caller=caller)
+
+    def _apart(
+        self,
+        rpc_id: RpcId | None,
+        reason: Reason,
+        event_id: str,
+        rule: str | None = None,
+        say: str | None = None,
+        status: int | None = None,
+    ) -> Answer | None:
+        """The answer where it is not the usual one of MCP: for an HTTP API, and where a login can help."""
+        server = self.server_entry or self.rooms.servers.by_id.get(self.server)
+        login = challenge_for(self.facts, self.rooms, server, reason)
+        if server is not None and server.kind == "http":
+            return problems.refusal(
+                reason=reason,
+                event_id=event_id,
+                rule=rule,
+                say=say,
+                status=status,
+                challenge=login,
+            )
+        return answers.login(rpc_id, reason, event_id, login) if login is not None else None
+
+    def answer_here(self, reason: Reason, answer: Callable[[str], Answer]) -> Ruling:
+        """What callerid answers itself. ``answer`` is given the id of the row; nothing is sent on."""
+        verdict = Verdict.ALLOW if reason is Reason.ANSWERED_HERE else Verdict.DENY
+        method = f"http/{shown_method(self.facts.http_method)}"
+        message = Message(type=MessageType.HTTP, method=method, kind=Kind.METHOD)
+        record = self._row(
+            Finding(message, Decision(verdict=verdict, reason=reason, policy=self.rooms.rules.hash)), None
+        )
+        return Ruling(records=(record,), answer=answer(record.event_id), messages=(message,))
 
     def _unread(self, found: Malformed, decision: Decision, detail: str) -> list[Finding]:
         """One finding for what could not be read; one for each member where it was a batch (law 2)."""

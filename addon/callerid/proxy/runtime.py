@@ -22,20 +22,26 @@ from callerid.audit.records import ANONYMOUS
 from callerid.audit.writer import AuditWriter
 from callerid.config import ClientCA
 from callerid.credentials.store import CredentialStore
+from callerid.credentials.tripwire import KEY_BYTES, deployment_key
 from callerid.errors import ConfigError, StoreError
 from callerid.home import Home
 from callerid.identity.authority import Authority
 from callerid.identity.client_cas import LoadedCA, file_stamps, load_cas
 from callerid.identity.jwks import JwksStore, fetch_jwks
 from callerid.identity.registry import Registry
-from callerid.model import DecisionRecord, Kind, Message, MessageType, Outcome, OutcomeRecord
+from callerid.identity.signing_keys import CHANCE_BYTES, FILE, SigningKeys
+from callerid.identity.tokens import RANDOM_BYTES, mint
+from callerid.model import DecisionRecord, FindingRecord, Kind, Message, MessageType, Outcome, OutcomeRecord
 from callerid.policy.load import RuleSet, fingerprint, load_rules
+from callerid.proxy import keeping
 from callerid.proxy.conversations import Conversations, Settled, settle
 from callerid.proxy.destination import ServerTable
 from callerid.proxy.discovered import Discovered
 from callerid.proxy.handles import Handles, Owner
+from callerid.proxy.hygiene import Hygiene
 from callerid.proxy.inflight import InFlight
 from callerid.proxy.limits import DEFAULTS, Limits
+from callerid.proxy.propagate import header_names
 from callerid.proxy.rooms import Rooms
 
 logger = logging.getLogger(__name__)
@@ -57,6 +63,11 @@ def new_id() -> str:
     return uuid7(now_us(), os.urandom(10))
 
 
+def new_token() -> str:
+    """The text of a fresh scoped token."""
+    return mint(os.urandom(RANDOM_BYTES))
+
+
 class Runtime:
     """The state behind the addon. ``open`` fails loudly; after that every fault is a refusal."""
 
@@ -68,16 +79,19 @@ class Runtime:
         self.upstream_ca = upstream_ca
         self.limits = limits
         self.in_flight = InFlight()
+        self.hygiene = Hygiene()
+        self.signing = SigningKeys(home.path / FILE)
         self.rooms: Rooms
         self.registry: Registry
         self.writer: AuditWriter
         self.owners: Owners
         self._environ: Mapping[str, str] = dict(os.environ)
         self.turn = 0
+        self._generation = -1
         self._fingerprint: tuple[Any, ...] = ()
         self._client_cas: tuple[ClientCA, ...] = ()
         self._looked: tuple[Any, ...] = ()
-        self._ill: dict[str, str] = {}
+        self.health = keeping.Health()
         self._tasks: list[asyncio.Task[None]] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         self._unsettled: deque[tuple[float, asyncio.Future[None]]] = deque()
@@ -97,14 +111,19 @@ class Runtime:
         self._client_cas = rules.identities.client_cas
         self._fingerprint = (found, file_stamps(self._client_cas))
         cas = load_cas(self._client_cas)
+        self._tell_signing(self.signing.make(now_us() // 1_000_000, os.urandom(CHANCE_BYTES)))
         self.registry = Registry.open(self.home.registry)
         self.writer = AuditWriter(self.home.audit, notify=self._notify)
         self.owners = Owners(self.home.audit)
-        self.rooms = self._furnish(rules, cas, CredentialStore(rules.credentials, self._environ))
+        self.hygiene = Hygiene(deployment_key(self.home.fingerprint_key, os.urandom(KEY_BYTES)))
+        store = keeping.open_store(rules.credentials, self._environ, roots=self.upstream_ca, home=self.home)
+        keeping.withdraw(rules.credentials)
+        self.rooms = self._furnish(rules, cas, store)
+        keeping.begin(store, loop, self._refresh)
         self._renew_keys(self.rooms.jwks)
         self.writer.start()
         self.writer.scrub = self._scrub
-        self._tell_health()
+        self.health.tell(store, self.finding, now_us())
         self.writer.policy(rules.hash, now_us(), rules.sources)
         self.writer.event("started", now_us(), {"policy": rules.hash, "servers": len(rules.servers.servers)})
 
@@ -123,7 +142,14 @@ class Runtime:
         return Rooms(
             rules=rules,
             servers=servers,
-            authority=Authority(identities, self.registry, jwks, cas),
+            authority=Authority(
+                identities,
+                self.registry,
+                jwks,
+                cas,
+                proofs=before.authority.proofs if before is not None else None,
+                resources=[server.url for server in rules.servers.servers],
+            ),
             cas=cas,
             jwks=jwks,
             store=store,
@@ -132,7 +158,15 @@ class Runtime:
             discovered=before.discovered if before is not None else Discovered(),
             limits=self.limits,
             in_flight=self.in_flight,
+            hygiene=self.hygiene,
+            signing=self.signing,
+            asserted=header_names(rules.servers),
         )
+
+    def _tell_signing(self, problem: str | None) -> None:
+        """Without a key, servers that are to be told who called get nothing, and all others go on."""
+        if problem is not None:
+            logger.warning("callerid: nobody can be told who called: %s", problem)
 
     def _recall(self, server: str, known_as: str) -> Owner | None:
         """Whose a handle was before this process began, by the audit."""
@@ -213,6 +247,10 @@ class Runtime:
         except StoreError as error:
             logger.error("callerid: an outcome could not be recorded: %s", error)
 
+    def finding(self, record: FindingRecord) -> None:
+        """Append what an operator should look at. Losing it is visible, and never holds anybody up."""
+        self.writer.finding(record)
+
     def give_up_waiting(self, now: int) -> None:
         """Write the outcome of requests whose answers were awaited elsewhere, and did not come in time."""
         for waiting in self.rooms.conversations.overdue(now):
@@ -228,7 +266,7 @@ class Runtime:
             await asyncio.sleep(POLL_SECONDS)
             await cut()
 
-        for work in (watch, self._poll, self._fetch_keys, self._flush):
+        for work in (watch, self._keep, self._poll, self._fetch_keys, self._flush):
             self._tasks.append(asyncio.get_running_loop().create_task(self._forever(work)))
 
     async def _forever(self, work: Callable[[], Any]) -> None:
@@ -247,27 +285,22 @@ class Runtime:
 
     async def _poll(self) -> None:
         await asyncio.sleep(POLL_SECONDS)
-        self.rooms.store.refresh()
-        self._tell_health()
+        self._tell_signing(self.signing.refresh())
         found, before = self._look(), self._looked
         self._looked = found
         # Only what has stopped changing is read: half a file can be a valid one, without its deny rules.
         if found != self._fingerprint and found == before:
             await self._reload(found)
 
-    def _tell_health(self) -> None:
-        """Say once of each credential that it cannot be used, and once that it can again."""
-        ill = {
-            status.id: f"{status.detail} {status.hint}"
-            for status in self.rooms.store.status()
-            if not status.ok
-        }
-        for name, why in ill.items():
-            if self._ill.get(name) != why:
-                logger.warning("callerid: credential %s is not available: %s", name, why)
-        for name in self._ill.keys() - ill.keys():
-            logger.warning("callerid: credential %s is available", name)
-        self._ill = ill
+    async def _keep(self) -> None:
+        await asyncio.sleep(POLL_SECONDS)
+        self._refresh()
+        self._generation = keeping.forget_blocked(self.rooms.store, self.registry, self._generation)
+
+    def _refresh(self) -> None:
+        """Secrets that changed are in force, what is due is being fetched, and their health is told."""
+        self.rooms.store.refresh()
+        self.health.tell(self.rooms.store, self.finding, now_us())
 
     def _look(self) -> tuple[Any, ...]:
         """What the rule files and the CA files look like from outside: a change asks for a reload, once."""
@@ -294,6 +327,8 @@ class Runtime:
             return
         rooms.servers.carry(self.rooms.servers)  # what was announced while the keys were fetched
         before, self.rooms = self.rooms.rules.hash, rooms
+        keeping.withdraw(rules.credentials)
+        self._refresh()
         self.turn += 1
         logger.warning("callerid: rules reloaded, policy %s", rules.hash)
         self.writer.event("reload", now_us(), {"policy": rules.hash, "before": before})
@@ -319,6 +354,8 @@ class Runtime:
         for task in self._tasks:
             task.cancel()
         self._tasks.clear()
+        if hasattr(self, "rooms"):
+            self.rooms.store.close()
         for step in (self._last_words, self._close_writer, self._close_registry):
             try:
                 step()

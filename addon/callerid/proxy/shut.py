@@ -8,7 +8,6 @@ from typing import Any
 from mitmproxy import connection, http
 from mitmproxy.proxy import server_hooks
 
-from callerid.mcp import answers
 from callerid.model import Outcome, Reason
 from callerid.proxy import reply
 from callerid.proxy import tls as edge
@@ -90,9 +89,7 @@ def answer(addon: Any, flow: http.HTTPFlow, error: BaseException) -> None:
         reply.abort(flow)  # its body may never end
         call.refusal, call.detail = Outcome.RESPONSE_REFUSED, f"internal error: {type(error).__name__}"
         call.streaming = False
-        flow.response = reply.to_response(
-            answers.upstream_unusable(call.first_rpc_id, call.records[0].event_id, "internal error")
-        )
+        flow.response = reply.unusable(call, "internal error")
         reply.finish(flow, call, addon.runtime)
 
 

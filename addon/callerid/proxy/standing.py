@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from datetime import datetime
 
 from callerid.model import MessageType, Reason, Rejected, Verdict
@@ -36,12 +37,17 @@ def standing(call: Call, rooms: Rooms, now: datetime) -> Reason | None:
 
 
 def _judge(call: Call, rooms: Rooms, now: datetime) -> Reason | None:
+    uncertified = rooms.authority.uncertified(call.presented, now=now)
+    if uncertified is not None:
+        return uncertified.reason
     caller = rooms.authority.identify(call.presented, now=now)
     if isinstance(caller, Rejected):
         return caller.reason
     before = call.caller
     if before is None or (caller.principal, caller.agent) != (before.principal, before.agent):
         return Reason.IDENTITY_CONFLICT
+    if caller.expires_us != before.expires_us:
+        call.caller = replace(before, expires_us=caller.expires_us)  # the token was rotated
     server = rooms.servers.by_id.get(call.server.id) if call.server is not None else None
     if server is None:
         return Reason.UNKNOWN_SERVER

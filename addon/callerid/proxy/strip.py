@@ -33,7 +33,12 @@ def holds(text: str) -> bool:
     return PREFIX in text and contains_token(text.encode("utf-8", "surrogateescape"))
 
 
+def passing_strip(facts: Facts, authority: Authority) -> tuple[str, ...]:
+    """Towards a server to which the caller's own ``Authorization`` goes on, unless it is evidence for us."""
+    names = strip_names((name for name, _ in facts.headers), governed=True)
+    return (*names, *_holding(facts, authority))
+
+
 def governed_strip(facts: Facts, authority: Authority) -> tuple[str, ...]:
     """Towards a listed server nothing of the caller's own credentials goes on, ours or not."""
-    names = strip_names((name for name, _ in facts.headers), governed=True)
-    return (*names, *_holding(facts, authority), "authorization")
+    return (*passing_strip(facts, authority), "authorization")

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from mitmproxy import ctx, http
 
-from callerid.credentials.inject import apply
-from callerid.identity.authority import Presented
-from callerid.proxy.bodies import FOREIGN
+from callerid.credentials.inject import Injection, apply, conceal
+from callerid.credentials.outgoing import InHeader, Outgoing
+from callerid.proxy.bodies import FOREIGN, PASSES
+from callerid.proxy.called import origin_called
 from callerid.proxy.calls import Call, ClientState
 from callerid.proxy.destination import normal_host, split_authority
 from callerid.proxy.facts import Facts, Ruling
 from callerid.proxy.runtime import now_us
+from callerid.proxy.shown import present
 
 _REWRITTEN = frozenset(
     (b"transfer-encoding", b"content-encoding", b"content-length", b"expect", b"te", b"trailer", b"upgrade",
@@ -52,17 +54,10 @@ def facts(flow: http.HTTPFlow, state: ClientState) -> Facts:
         headers=headers,
         body=request.raw_content or b"",
         upgrade="upgrade" in by_name,
+        called=origin_called(flow),
         tls_verified=request.scheme == "https" and not ctx.options.ssl_insecure,
         client_ip=client_ip,
-        presented=Presented(
-            proxy_authorization=values("proxy-authorization"),
-            connect_proxy_authorization=state.connect_authorization,
-            authorization=values("authorization"),
-            callerid_token=(*state.connect_token, *values("x-callerid-token")),
-            proxy_chain=state.proxy_chain,
-            inner_chain=state.inner_chain,
-            client_ip=client_ip,
-        ),
+        presented=present(flow, state, values, client_ip),
     )
 
 
@@ -118,6 +113,39 @@ def _origin_form(request: http.Request) -> None:
         request.authority = ""
 
 
+def _inject(
+    request: http.Request, injection: Injection, write: Callable[[Injection, Outgoing], None]
+) -> None:
+    """Have the secret, or the placeholder for it, written, and take over what that changed."""
+    body = request.raw_content or b""
+    out = Outgoing(
+        method=request.method,
+        scheme=request.scheme,
+        host=request.host,
+        port=request.port,
+        path=request.path,
+        headers=request.headers,
+        body=body,
+    )
+    write(injection, out)
+    if out.path != request.path:
+        request.path = out.path
+    if out.body is not body:
+        request.raw_content = out.body
+        request.headers["content-length"] = str(len(out.body))
+
+
+def take_back(flow: http.HTTPFlow, injection: Injection) -> None:
+    """Put the placeholder in the place of the secret, once the request is on the wire or never will be."""
+    if isinstance(injection.how, InHeader):  # nearly always, and by far the cheaper way
+        name = injection.how.name.lower().encode("ascii")
+        placeholder = (name, f"[callerid:{injection.label}]".encode())
+        fields = flow.request.headers.fields
+        flow.request.headers.fields = (*(f for f in fields if f[0].lower() != name), placeholder)
+    else:
+        _inject(flow.request, injection, conceal)
+
+
 def let_go(flow: http.HTTPFlow, call: Call, ruling: Ruling) -> None:
     """Write the judged bytes and, last of all, the secret; then break the seal."""
     request = flow.request
@@ -136,12 +164,17 @@ def let_go(flow: http.HTTPFlow, call: Call, ruling: Ruling) -> None:
             for name, value in request.headers.fields
         ):
             fields.append((b"connection", b"close"))
-        if ruling.body or request.method == "POST":
+        if ruling.body or request.method in ("POST", "PUT", "PATCH"):
             fields.append((b"content-length", b"%d" % len(ruling.body)))
+        fields += ruling.headers
         request.headers.fields = tuple(fields)
         request.raw_content = ruling.body
+        if ruling.target is not None:
+            request.path = ruling.target
+        if call.is_api:
+            flow.metadata[PASSES] = True
     if ruling.injection is not None:
         call.injection = ruling.injection
-        apply(ruling.injection, request.headers)
+        _inject(request, ruling.injection, apply)
     call.allowed = True
     flow.response = None

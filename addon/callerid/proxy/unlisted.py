@@ -11,6 +11,7 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from callerid.audit.views import OWN_CREDENTIAL
+from callerid.credentials.tripwire import Hit, refusal
 from callerid.identity.tokens import contains_token
 from callerid.mcp.claimed import claimed_messages
 from callerid.mcp.classify import classify
@@ -61,6 +62,9 @@ def judge_unlisted(facts: Facts, rooms: Rooms, new_id: Callable[[], str], place:
         return rows.refuse_whole(
             Reason.TOKEN_IN_REQUEST, "a token of ours would have left in the URL or body"
         )
+    if facts.noticed.refused:
+        rows.know(rooms.authority.identify(facts.presented, now=rows.now))
+        return rows.refuse_whole(Reason.RAW_KEY, facts.noticed.refused)
     here = spot_of(facts)
     looks = looks_like_mcp_request(facts.http_method, facts.headers, facts.body)
     proved = rooms.discovered.is_proved(here)
@@ -88,7 +92,7 @@ def judge_answer(
 
     The request is at the server by now: a refusal can only keep the answer from the client.
     """
-    rows = Rows(facts, rooms, new_id, _name_of(facts))
+    rows = Rows(facts, rooms, new_id, name_of(facts))
     rooms.discovered.prove(spot_of(facts))
     rows.know(rooms.authority.identify(facts.presented, now=rows.now))
     asked = claimed_messages(facts.headers, facts.body)
@@ -135,6 +139,10 @@ def _rule(facts: Facts, rooms: Rooms, rows: Rows, why: str | None) -> Ruling:
     if refused is not None:
         reason, detail = refused
         return rows.refuse(found, reason, _join(detail, why, own))
+    hit = rooms.hygiene.in_body(found.body if isinstance(found, Exchange) else facts.body, rooms.store)
+    raw = refusal(facts.noticed, hit)
+    if raw:
+        return blamed(rows.refuse(found, Reason.RAW_KEY, raw), hit)
     observed = Decision(verdict=Verdict.ALLOW, reason=Reason.OBSERVED, policy=rooms.rules.hash)
     if isinstance(found, Exchange):
         messages, flaw, many = found.messages, None, found.batch
@@ -146,7 +154,13 @@ def _rule(facts: Facts, rooms: Rooms, rows: Rows, why: str | None) -> Ruling:
         Finding(message, observed, _join(flaw, why, own) or None, index=index if many else None)
         for index, message in enumerate(messages)
     ]
-    return rows.allow(findings, body=None, injection=None, strip=foreign_strip(facts, rooms.authority))
+    strip = (*foreign_strip(facts, rooms.authority), *facts.noticed.strip)
+    return blamed(rows.allow(findings, body=None, injection=None, strip=strip), hit)
+
+
+def blamed(ruling: Ruling, hit: Hit | None) -> Ruling:
+    """The ruling with the shared key that stands in the body, if there is one."""
+    return ruling if hit is None else replace(ruling, hits=(hit,))
 
 
 def _refused(rooms: Rooms, caller: Caller | Rejected | None) -> tuple[Reason, str] | None:
@@ -164,7 +178,7 @@ def _senders(facts: Facts, caller: Caller | Rejected | None) -> tuple[str, ...]:
     return (*known, facts.client_ip) if facts.client_ip is not None else known
 
 
-def _name_of(facts: Facts) -> str:
+def name_of(facts: Facts) -> str:
     """As ``destination.Unlisted`` has it."""
     host = normal_host(facts.host)
     return host if facts.port == DEFAULT_PORTS.get(facts.scheme) else f"{host}:{facts.port}"

@@ -10,14 +10,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from urllib.parse import unquote
 
-from callerid.credentials.binding import Destination
-from callerid.credentials.store import Refused
-from callerid.identity.tokens import contains_token
-from callerid.mcp import strictjson
+from callerid.mcp import oauthdoor, strictjson
 from callerid.mcp.classify import classify
-from callerid.mcp.methods import MODERN
 from callerid.model import (
-    Decision,
     Exchange,
     Malformed,
     MessageType,
@@ -25,13 +20,15 @@ from callerid.model import (
     Rejected,
     Verdict,
 )
+from callerid.proxy import http_calls, sidedoor
+from callerid.proxy.crediting import beside_certificate, credential, stray_token
 from callerid.proxy.deciding import Place, decide
 from callerid.proxy.destination import Astray, Governed, Unlisted
+from callerid.proxy.doorway import turned_away
 from callerid.proxy.facts import Facts, Ruling
 from callerid.proxy.ownership import not_yours, session_of
 from callerid.proxy.rooms import Rooms
-from callerid.proxy.rows import FAULTS, Finding, Rows
-from callerid.proxy.strip import governed_strip, holds
+from callerid.proxy.rows import Finding, Rows
 from callerid.proxy.unlisted import judge_unlisted
 
 
@@ -47,6 +44,18 @@ def walk(facts: Facts, rooms: Rooms, new_id: Callable[[], str]) -> Ruling | None
         The ruling, or None for traffic that is not MCP towards a server that nobody listed: it
         leaves no row, and goes on without what is ours in it (``foreign_strip``).
     """
+    seen = rooms.hygiene.looked(facts, rooms.store)
+    ruling = _walk(seen, rooms, new_id)
+    if ruling is None or seen is facts:
+        return ruling
+    target = seen.path if ruling.target is None and seen.path != facts.path else ruling.target
+    return replace(ruling, judged=seen, target=target)
+
+
+def _walk(facts: Facts, rooms: Rooms, new_id: Callable[[], str]) -> Ruling | None:
+    uncertified = turned_away(facts, rooms, new_id)
+    if uncertified is not None:
+        return uncertified
     place = rooms.servers.locate(
         scheme=facts.scheme,
         host=facts.host,
@@ -55,15 +64,30 @@ def walk(facts: Facts, rooms: Rooms, new_id: Callable[[], str]) -> Ruling | None
         host_header=facts.host_header,
         sni=facts.sni,
     )
+    opened = None if isinstance(place, Astray) else sidedoor.find(facts, rooms, place)
+    if opened is not None:
+        return _side_door(Rows(facts, rooms, new_id, opened.server.id), opened)
     if isinstance(place, Unlisted):
-        return judge_unlisted(facts, rooms, new_id, place)
+        beside = beside_certificate(facts, Rows(facts, rooms, new_id, place.name))
+        return beside or judge_unlisted(facts, rooms, new_id, place)
     return _governed(facts, rooms, new_id, place)
+
+
+def _side_door(rows: Rows, opened: sidedoor.Opened) -> Ruling:
+    """Answered here. Nobody has to be known for it: clients look there before they have anything to show."""
+    rows.know(rows.rooms.authority.identify(rows.facts.presented, now=rows.now))
+    if opened.resource is None:
+        return rows.answer_here(Reason.OAUTH_WITHHELD, oauthdoor.withheld)
+    document = oauthdoor.metadata(opened.resource, sidedoor.logins(rows.rooms))
+    return rows.answer_here(Reason.ANSWERED_HERE, lambda _: document)
 
 
 def _governed(facts: Facts, rooms: Rooms, new_id: Callable[[], str], place: Governed | Astray) -> Ruling:
     rows = Rows(facts, rooms, new_id, place.server.id if isinstance(place, Governed) else place.server)
     caller = rooms.authority.identify(facts.presented, now=rows.now)
     rows.know(caller)
+    if isinstance(place, Governed) and place.server.kind == "http":
+        return http_calls.judge(facts, rows, caller, place.server)
     found = classify(facts.http_method, facts.headers, facts.body, **rooms.limits.reading)
     if isinstance(place, Astray):
         return rows.refuse(found, place.reason, place.detail)
@@ -98,7 +122,7 @@ def _own(facts: Facts, rows: Rows, found: Exchange | Malformed, place: Place) ->
     """The ruling on a request in its caller's own session."""
     if isinstance(found, Malformed):
         return rows.refuse(found, found.reason, found.detail)
-    if holds(facts.path) or contains_token(found.body):
+    if stray_token(facts, found, place):
         return rows.refuse(
             found, Reason.TOKEN_IN_REQUEST, "a token of ours would have left in the URL or body"
         )
@@ -114,7 +138,7 @@ def _own(facts: Facts, rows: Rows, found: Exchange | Malformed, place: Place) ->
     crowded = place.rooms.in_flight.flaw(place.caller.principal.subject, found.messages, place.rooms.limits)
     if crowded is not None:
         return rows.refuse(found, Reason.TOO_MANY_IN_FLIGHT, crowded)
-    return _credential(facts, rows, found, findings, place)
+    return credential(facts, rows, found, findings, place)
 
 
 def _responses(facts: Facts, rows: Rows, found: Exchange, findings: list[Finding], place: Place) -> Ruling:
@@ -132,43 +156,4 @@ def _responses(facts: Facts, rows: Rows, found: Exchange, findings: list[Finding
     if not kept:
         return rows.deny(findings, found.batch)
     body = strictjson.dumps(kept if found.batch else kept[0])
-    return _credential(facts, rows, replace(found, body=body), findings, place)
-
-
-def _credential(facts: Facts, rows: Rows, found: Exchange, findings: list[Finding], place: Place) -> Ruling:
-    rooms, server = place.rooms, place.server
-    strip = governed_strip(facts, rooms.authority)
-    if found.protocol in MODERN:
-        strip = (*strip, "mcp-session-id")
-    if server.credential is None:
-        return rows.allow(findings, body=found.body, injection=None, strip=strip)
-    prepared = rooms.store.prepare(
-        server.credential,
-        Destination(
-            scheme=facts.scheme,
-            host=facts.host,
-            port=facts.port,
-            path=facts.path.partition("?")[0],
-            method=facts.http_method,
-            tls_verified=facts.tls_verified,
-        ),
-    )
-    if isinstance(prepared, Refused):
-        verdict = Verdict.ERROR if prepared.reason in FAULTS else Verdict.DENY
-        spoilt = [
-            replace(
-                finding,
-                decision=Decision(
-                    verdict=verdict,
-                    reason=prepared.reason,
-                    policy=rooms.rules.hash,
-                    would_rule=finding.decision.would_rule,
-                ),
-                detail=prepared.detail,
-            )
-            if finding.decision.verdict is Verdict.ALLOW
-            else finding
-            for finding in findings
-        ]
-        return rows.deny(spoilt, found.batch)
-    return rows.allow(findings, body=found.body, injection=prepared, strip=strip)
+    return credential(facts, rows, replace(found, body=body), findings, place)

@@ -1,4 +1,4 @@
-"""``python -m bench [calls|streams]``: measure, print, exit 1 if a bar is missed beyond the noise."""
+"""``python -m bench [calls|streams|tokens]``: measure, print, exit 1 if a bar is missed beyond the noise."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import resource
 import sys
 
 import bench
-from bench import calls, origin, report, standing, streams
+from bench import calls, origin, report, standing, streams, tokens
 
 
 def main() -> int:
     gc.disable()  # a pause here, or in the upstream, would be taken for one of the proxy
     """Measure what was asked for. Returns the exit code."""
     parser = argparse.ArgumentParser(prog="scripts/bench", description=bench.__doc__)
-    parser.add_argument("what", nargs="?", choices=("calls", "streams"), help="leave out for both")
+    parser.add_argument("what", nargs="?", choices=("calls", "streams", "tokens"), help="leave out for all")
     parser.add_argument("--rounds", type=int, default=5, help="rounds of calls (default 5)")
     parser.add_argument("--calls", type=int, default=1500, help="calls of a round (default 1500)")
     parser.add_argument("--streams", type=int, default=1000, help="streams held open (default 1000)")
@@ -34,6 +34,8 @@ def main() -> int:
         bars += calls.measure(options.rounds, options.calls)
     if options.what in (None, "streams"):
         bars += streams.measure(options.streams)
+    if options.what in (None, "tokens"):
+        bars += tokens.measure(options.rounds, options.calls)
     return report.conclude(bars)
 
 

@@ -69,7 +69,7 @@ def scene(*, streaming: bool) -> Iterator[Scene]:
     with tempfile.TemporaryDirectory(prefix="callerid-bench-") as name, contextlib.ExitStack() as stack:
         folder = Path(name)
         pki = harness.Pki(folder / "pki")
-        upstream = _origin(stack, folder, pki)
+        upstream = start_origin(stack, folder, pki)
         bare_port = harness.free_port()
         script = ("-s", str(STREAM_ALL)) if streaming else ()
         bare = subprocess.Popen(
@@ -109,7 +109,8 @@ def evidence(token: str) -> str:
     return f"Proxy-Authorization: Basic {secret}\r\n"
 
 
-def _origin(stack: contextlib.ExitStack, folder: Path, pki: harness.Pki) -> int:
+def start_origin(stack: contextlib.ExitStack, folder: Path, pki: harness.Pki) -> int:
+    """Start the upstream; ``stack`` ends it. Returns its port."""
     cert = folder / "server.pem"
     issued: trustme.LeafCert = pki.servers.issue_cert("localhost")
     issued.private_key_and_cert_chain_pem.write_to_path(str(cert))

@@ -16,6 +16,8 @@ from callerid.model import (
     DecisionRecord,
     Evidence,
     EvidenceKind,
+    FindingKind,
+    FindingRecord,
     Outcome,
     OutcomeRecord,
     Reason,
@@ -93,6 +95,21 @@ def outcome(number: int = 0, **changes: Any) -> OutcomeRecord:
     return OutcomeRecord(**{**fields, **changes})
 
 
+def finding(number: int = 0, **changes: Any) -> FindingRecord:
+    """Bob still holds the shared key of the file server."""
+    fields: dict[str, Any] = {
+        "time_us": T0 + number * 1000,
+        "kind": FindingKind.RAW_KEY,
+        "event_id": event_id(number),
+        "server": "files",
+        "principal": "user:bob@corp.example",
+        "credential": "files-shared@v1",
+        "fingerprint": "5f0c" * 8,
+        "detail": "in Authorization",
+    }
+    return FindingRecord(**{**fields, **changes})
+
+
 class Waiting:
     """The caller's side: collects what ``done`` was told, and waits for it without sleeping."""
 
@@ -153,7 +170,7 @@ def rows(path: Path, sql: str, *values: Any) -> list[dict[str, Any]]:
         connection.close()
 
 
-def plant(path: Path, *records: DecisionRecord | OutcomeRecord) -> None:
+def plant(path: Path, *records: DecisionRecord | OutcomeRecord | FindingRecord) -> None:
     """Store the records through the writer, and close it."""
     waiting = Waiting()
     decisions = 0
@@ -164,6 +181,8 @@ def plant(path: Path, *records: DecisionRecord | OutcomeRecord) -> None:
             if isinstance(record, DecisionRecord):
                 writer.decide(record, waiting.done(decisions))
                 decisions += 1
+            elif isinstance(record, FindingRecord):
+                writer.finding(record)
             else:
                 writer.outcome(record)
         answers = waiting.wait(decisions) if decisions else {}

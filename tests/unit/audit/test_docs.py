@@ -11,13 +11,14 @@ from typing import Any
 
 import pytest
 
-from callerid.audit.codes import OUTCOMES, REASONS, UNKNOWN, UNKNOWN_OUTCOME, Description
-from callerid.audit.columns import CALLS
+from callerid.audit.codes import FINDINGS, OUTCOMES, REASONS, UNKNOWN, UNKNOWN_OUTCOME, Description
+from callerid.audit.columns import CALLS, RAW_KEYS, Column
+from callerid.audit.columns import FINDINGS as FINDING_COLUMNS
 from callerid.audit.schema import APPLICATION_ID
 from callerid.audit.views import OWN_CREDENTIAL
-from callerid.model import Carrier, Evidence, EvidenceKind, Outcome, Reason
+from callerid.model import Carrier, Evidence, EvidenceKind, FindingKind, Outcome, Reason
 
-from .samples import decision, outcome, plant, refusal, rows
+from .samples import decision, finding, outcome, plant, refusal, rows
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "audit.md"
 
@@ -34,11 +35,18 @@ def described(codes: Iterable[tuple[str, Description]]) -> Iterable[Sequence[str
     return ((f"`{code}`", text.means, text.do) for code, text in codes)
 
 
+def columns(of: Iterable[Column]) -> str:
+    return markdown(("column", "meaning"), ((f"`{column.name}`", column.meaning) for column in of))
+
+
 def blocks() -> dict[str, str]:
     """The generated parts of the page by name."""
     outcomes = [*OUTCOMES.items(), (UNKNOWN, UNKNOWN_OUTCOME)]
     return {
-        "columns": markdown(("column", "meaning"), ((f"`{c.name}`", c.meaning) for c in CALLS)),
+        "columns": columns(CALLS),
+        "findings": columns(FINDING_COLUMNS),
+        "raw keys": columns(RAW_KEYS),
+        "kinds": markdown(("kind", "means", "what to do"), described(FINDINGS.items())),
         "reasons": markdown(("reason", "means", "what to do"), described(REASONS.items())),
         "outcomes": markdown(("outcome", "means", "what to do"), described(outcomes)),
     }
@@ -110,6 +118,18 @@ def plant_a_morning(path: Path) -> None:
             detail=f"{OWN_CREDENTIAL} Authorization (Bearer)",
         ),
         outcome(7 * MINUTE),
+        *(
+            finding(
+                7 * MINUTE,
+                kind=FindingKind.OWN_KEY,
+                server="notes.startup.example",
+                principal=f"user:{name}@corp.example",
+                credential=None,
+                fingerprint="9a4e" * 8,
+            )
+            for name in ("alice", "bob", "ivy")
+        ),
+        finding(8 * MINUTE, principal="user:bob@corp.example"),
     )
 
 
@@ -120,20 +140,29 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
-@pytest.mark.parametrize("name", ["columns", "reasons", "outcomes"])
+@pytest.mark.parametrize("name", sorted(blocks()))
 def test_the_tables_are_those_of_the_code(name: str) -> None:
     assert _between(PAGE.read_text(), name) == blocks()[name]
 
 
 def test_every_reason_and_outcome_is_on_the_page() -> None:
     text = PAGE.read_text()
-    for code in (*Reason, *Outcome):
+    for code in (*Reason, *Outcome, *FindingKind):
         assert f"`{code}`" in text
 
 
 def test_there_are_examples_for_every_view() -> None:
     asked = " ".join(match["sql"] for match in QUERY.finditer(PAGE.read_text()))
-    for view in ("calls", "refusals", "servers_seen", "credential_use", "policy_version", "event"):
+    for view in (
+        "calls",
+        "refusals",
+        "servers_seen",
+        "credential_use",
+        "policy_version",
+        "event",
+        "findings",
+        "raw_keys",
+    ):
         assert view in asked
 
 

@@ -22,11 +22,12 @@ def test_everything_queued_is_taken_at_once_and_in_order() -> None:
     assert queue.take(0) == []
 
 
-def test_a_full_queue_takes_no_decision_and_no_outcome_but_system_records() -> None:
+def test_a_full_queue_takes_nothing_that_callers_cause_but_system_records() -> None:
     queue = WriterQueue(1)
     assert queue.put(item(Table.DECISION))
     assert not queue.put(item(Table.DECISION))
     assert not queue.put(item(Table.OUTCOME))
+    assert not queue.put(item(Table.FINDING))
     assert queue.put(item(Table.POLICY))
     assert queue.put(item(Table.EVENT))
 
@@ -53,7 +54,7 @@ def test_losses_settle_what_was_reported_and_keep_what_came_since() -> None:
 
 
 def test_policies_and_events_are_inserted_before_the_decisions_that_name_them() -> None:
-    assert list(Table) == [Table.POLICY, Table.EVENT, Table.DECISION, Table.OUTCOME]
+    assert list(Table) == [Table.POLICY, Table.EVENT, Table.DECISION, Table.OUTCOME, Table.FINDING]
 
 
 def taken_by(queue: WriterQueue) -> tuple[threading.Thread, list[int]]:
@@ -113,6 +114,17 @@ def test_a_crowd_that_has_gone_leaves_nobody_waiting_long() -> None:
     queue.take(None)
     queue.put(item(Table.DECISION))
     assert len(queue.take(None) or []) == 1, "company never came, and the row goes all the same"
+
+
+def test_a_finding_wakes_nobody_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pending, "RIDE_SECONDS", PATIENCE)
+    queue = WriterQueue(10)
+    queue.put(item(Table.FINDING))
+    reader, batches = taken_by(queue)
+    queue.put(item(Table.DECISION))
+    queue.close()
+    reader.join(PATIENCE)
+    assert batches == [2]
 
 
 def test_an_outcome_alone_goes_after_its_ride(monkeypatch: pytest.MonkeyPatch) -> None:

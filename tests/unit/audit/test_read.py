@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from callerid.audit.columns import CALLS_NAMES
-from callerid.audit.read import Filter, follow, show, tail
+from callerid.audit.columns import CALLS_NAMES, FINDINGS_NAMES
+from callerid.audit.read import Filter, findings, follow, show, tail
 from callerid.errors import StoreError
+from callerid.model import FindingKind
 
-from .samples import T0, Waiting, decision, event_id, outcome, plant, refusal, writing
+from .samples import T0, Waiting, decision, event_id, finding, outcome, plant, refusal, writing
 from .test_schema import make_old
 
 
@@ -120,3 +121,16 @@ def test_an_old_audit_that_was_not_opened_by_this_version_yet_is_read(tmp_path: 
     (shown,) = show(path, event_id(1))
     assert shown.call["direction"] is None
     assert path.read_bytes() == before
+
+
+def test_findings_are_the_newest_ones_oldest_first_by_kind_and_time(path: Path) -> None:
+    plant(path, *(finding(n) for n in range(4)), finding(9, kind=FindingKind.OWN_KEY, detail=None))
+    assert [row["time_us"] - T0 for row in findings(path, 2)] == [3000, 9000]
+    assert [row["kind"] for row in findings(path, 9, kind="own_key")] == ["own_key"]
+    assert len(findings(path, 9, since_us=T0 + 2000)) == 3
+    assert tuple(findings(path, 1)[0]) == FINDINGS_NAMES
+
+
+def test_an_old_audit_has_no_findings(tmp_path: Path) -> None:
+    make_old(tmp_path / "audit.db")
+    assert findings(tmp_path / "audit.db", 5) == ()

@@ -8,17 +8,19 @@ import pytest
 
 from callerid.audit.records import (
     DECISION_COLUMNS,
+    FINDING_COLUMNS,
     OUTCOME_COLUMNS,
     AuditError,
     decision_row,
     event_row,
+    finding_row,
     outcome_row,
     policy_row,
 )
 from callerid.errors import StoreError
-from callerid.model import DecisionRecord, Direction, Outcome, OutcomeRecord, Verdict
+from callerid.model import DecisionRecord, Direction, FindingRecord, Outcome, OutcomeRecord, Verdict
 
-from .samples import decision, outcome, refusal
+from .samples import decision, finding, outcome, refusal
 
 CANARY = "canary-7f3a"
 
@@ -34,6 +36,31 @@ def stored(record: DecisionRecord) -> dict[str, Any]:
 def test_every_field_of_the_records_has_a_column() -> None:
     assert set(DecisionRecord.__slots__) | {"redactions"} == set(DECISION_COLUMNS)
     assert set(OutcomeRecord.__slots__) == set(OUTCOME_COLUMNS)
+    assert set(FindingRecord.__slots__) == set(FINDING_COLUMNS)
+
+
+def test_a_finding_becomes_a_row_of_plain_values() -> None:
+    row = dict(zip(FINDING_COLUMNS, finding_row(finding(1), unchanged), strict=True))
+    assert row["kind"] == "raw_key"
+    assert (row["credential"], row["fingerprint"]) == ("files-shared@v1", "5f0c" * 8)
+    assert all(value is None or type(value) in (str, int) for value in row.values())
+
+
+@pytest.mark.parametrize("column", ["server", "detail"])
+def test_what_a_caller_chose_of_a_finding_is_redacted_and_inert(column: str) -> None:
+    record = finding(**{column: f"\x1b[2J ghp_{'Zq' * 12} {CANARY} \ud800"})
+    row = dict(zip(FINDING_COLUMNS, finding_row(record, lambda text: text.replace(CANARY, "-")), strict=True))
+    assert "Zq" not in row[column]
+    assert CANARY not in row[column]
+    assert "\x1b" not in row[column]
+    row[column].encode()
+
+
+def test_a_finding_that_cannot_be_serialised_says_so_without_its_values() -> None:
+    with pytest.raises(AuditError) as caught:
+        finding_row(finding(detail=CANARY, principal=7), unchanged)
+    assert CANARY not in str(caught.value)
+    assert "raw_key" in str(caught.value)
 
 
 def test_a_decision_becomes_a_row_of_plain_values() -> None:
@@ -86,7 +113,9 @@ def test_text_that_callers_choose_is_redacted_and_inert(column: str) -> None:
     row[column].encode()
 
 
-@pytest.mark.parametrize("column", ["principal", "agent", "rule", "policy", "injected", "credential_id"])
+@pytest.mark.parametrize(
+    "column", ["principal", "agent", "rule", "policy", "injected", "credential_id", "via"]
+)
 def test_text_that_we_vouch_for_is_inert_but_never_redacted(column: str) -> None:
     assert stored(decision(**{column: "user:token=x\x1b"}))[column] == "user:token=x\\x1b"
 

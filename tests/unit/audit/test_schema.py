@@ -5,7 +5,7 @@ import shutil
 import sqlite3
 import stat
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,7 +16,7 @@ from callerid.audit.columns import CALLS_NAMES
 from callerid.audit.schema import APPLICATION_ID, VERSION, open_database
 from callerid.errors import StoreError
 
-from .samples import decision, outcome, plant, refusal, rows, writing
+from .samples import decision, event_id, finding, outcome, plant, refusal, rows, writing
 
 DESIGN_ORDER = (
     "time_utc",
@@ -53,9 +53,10 @@ DESIGN_ORDER = (
 )
 OURS = (
     *("issuer", "claimed_subject", "client_name", "user_agent", "detail", "batch_index", "time_us", "seq"),
-    *("kind", "direction", "caused_by", "path", "handle"),
+    *("kind", "direction", "caused_by", "path", "handle", "via"),
 )
 OLD = Path(__file__).with_name("audit-0001.sql")
+SECOND = Path(__file__).with_name("audit-0002.sql")
 
 
 @pytest.fixture
@@ -74,6 +75,13 @@ def make_old(path: Path) -> None:
     """A file as the first schema made it, with four rows in it."""
     with sqlite3.connect(path) as connection:
         connection.executescript(OLD.read_text())
+    connection.close()
+
+
+def make_second(path: Path) -> None:
+    """A file as the second schema made it, with four rows in it."""
+    with sqlite3.connect(path) as connection:
+        connection.executescript(SECOND.read_text())
     connection.close()
 
 
@@ -227,11 +235,12 @@ def test_a_file_that_cannot_be_written_is_refused(
     assert path.read_bytes() == before
 
 
-@pytest.mark.parametrize("table", ["decision", "outcome", "policy_version", "event"])
+@pytest.mark.parametrize("table", ["decision", "outcome", "policy_version", "event", "finding"])
 @pytest.mark.parametrize("sql", ["UPDATE {} SET {} = 'x'", "DELETE FROM {}"])
 def test_rows_are_append_only(path: Path, table: str, sql: str) -> None:
-    plant(path, decision(), outcome())
-    column = {"decision": "reason", "outcome": "outcome", "policy_version": "hash", "event": "kind"}[table]
+    plant(path, decision(), outcome(), finding())
+    columns = {"decision": "reason", "outcome": "outcome", "policy_version": "hash"}
+    column = columns.get(table, "kind")
     connection = sqlite3.connect(path)
     with pytest.raises(sqlite3.IntegrityError, match="append-only"):
         connection.execute(sql.format(table, column))
@@ -322,8 +331,9 @@ def test_sqlite_utils_reads_it_while_it_grows(path: Path) -> None:
     with writing(path) as writer:
         writer.policy("p1", 1, {})
         database = sqlite_utils.Database(path)
-        assert {"calls", "refusals", "servers_seen", "credential_use"} <= set(database.view_names())
-        assert {"decision", "outcome", "policy_version", "event"} <= set(database.table_names())
+        views = {"calls", "refusals", "servers_seen", "credential_use", "findings", "raw_keys"}
+        assert views <= set(database.view_names())
+        assert {"decision", "outcome", "policy_version", "event", "finding"} <= set(database.table_names())
         database.close()
 
 
@@ -352,14 +362,35 @@ def test_an_audit_of_the_first_schema_is_brought_up_to_date_with_its_rows(path: 
     before = rows(path, "SELECT * FROM calls ORDER BY seq")
     open_database(path).close()
     after = rows(path, "SELECT * FROM calls ORDER BY seq")
-    fresh = {"kind": None, "direction": "client", "caused_by": None, "path": None, "handle": None}
+    fresh = {
+        "kind": None,
+        "direction": "client",
+        "caused_by": None,
+        "path": None,
+        "handle": None,
+        "via": None,
+    }
     assert after == [{**row, **fresh} for row in before]
     assert tuple(after[0]) == CALLS_NAMES
     assert rows(path, "PRAGMA user_version") == [{"user_version": VERSION}]
 
 
-def test_an_old_audit_and_a_new_one_have_one_schema(path: Path) -> None:
-    make_old(path)
+def test_an_audit_of_the_second_schema_is_brought_up_to_date_with_its_rows(path: Path) -> None:
+    make_second(path)
+    before = rows(path, "SELECT * FROM calls ORDER BY seq")
+    open_database(path).close()
+    after = rows(path, "SELECT * FROM calls ORDER BY seq")
+    assert after == [{**row, "via": None} for row in before]
+    assert [row["path"] for row in after] == ["/mcp", None, None]
+    plant(path, decision(9, via="envoy-branch"), finding(9))
+    assert rows(path, "SELECT via FROM calls WHERE seq = 4") == [{"via": "envoy-branch"}]
+    assert rows(path, "SELECT kind, event_id FROM findings") == [{"kind": "raw_key", "event_id": event_id(9)}]
+    assert rows(path, "PRAGMA user_version") == [{"user_version": VERSION}]
+
+
+@pytest.mark.parametrize("make", [make_old, make_second], ids=["the first", "the second"])
+def test_an_old_audit_and_a_new_one_have_one_schema(path: Path, make: Callable[[Path], None]) -> None:
+    make(path)
     open_database(path).close()
     new = path.with_name("new.db")
     open_database(new).close()
@@ -382,10 +413,11 @@ def test_an_old_audit_goes_on_being_written_and_append_only(path: Path) -> None:
     connection.close()
 
 
+@pytest.mark.parametrize("make", [make_old, make_second], ids=["the first", "the second"])
 def test_a_migration_that_fails_leaves_the_old_audit_as_it_was(
-    path: Path, monkeypatch: pytest.MonkeyPatch
+    path: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[[Path], None]
 ) -> None:
-    make_old(path)
+    make(path)
     before = rows(path, "SELECT type, name, sql FROM sqlite_master")
     monkeypatch.setattr(schema, "VIEWS", {"calls": "SELECT FROM nothing"})
     with pytest.raises(StoreError):

@@ -7,9 +7,18 @@ from typing import Any
 import pytest
 
 from callerid.audit.views import OWN_CREDENTIAL, SERVER_SEEN, SHOWN
-from callerid.model import Carrier, DecisionRecord, Evidence, EvidenceKind, Reason, Verdict
+from callerid.model import (
+    Carrier,
+    DecisionRecord,
+    Evidence,
+    EvidenceKind,
+    FindingKind,
+    FindingRecord,
+    Reason,
+    Verdict,
+)
 
-from .samples import T0, decision, plant, refusal, rows, writing
+from .samples import T0, decision, finding, plant, refusal, rows, writing
 
 WILD: dict[str, Any] = {
     "reason": Reason.OBSERVED,
@@ -173,3 +182,46 @@ def test_it_reads_the_file_once_and_for_one_server_by_its_index(path: Path) -> N
     one = rows(path, "EXPLAIN QUERY PLAN SELECT * FROM servers_seen WHERE server = 'x'")
     assert "SCAN decision" in [row["detail"] for row in whole]
     assert any("SEARCH decision USING INDEX decision_tool" in row["detail"] for row in one)
+
+
+def key(number: int, who: str, **changes: Any) -> FindingRecord:
+    return finding(number, principal=f"user:{who}@corp.example", **changes)
+
+
+def test_one_key_and_seven_people_is_one_row(path: Path) -> None:
+    people = ("alice", "bob", "ivy", "carol", "dan", "erin", "frank")
+    own: dict[str, Any] = {"kind": FindingKind.OWN_KEY, "credential": None, "fingerprint": "9a4e" * 8}
+    plant(
+        path,
+        *(key(n, who, **own, server=f"s{n % 3}.example") for n, who in enumerate(people)),
+        key(9, "alice", **own, server="s0.example"),
+        key(10, "bob"),
+        finding(11, principal=None),
+        finding(12, kind=FindingKind.SECRET_ECHOED, fingerprint=None),
+    )
+    shared, raw = rows(path, "SELECT * FROM raw_keys ORDER BY people DESC")
+    assert {**shared, "caller_names": json.loads(shared["caller_names"])} == {
+        "kind": "own_key",
+        "credential": None,
+        "fingerprint": "9a4e" * 8,
+        "people": 7,
+        "caller_names": sorted(f"user:{who}@corp.example" for who in people),
+        "servers": '["s0.example","s1.example","s2.example"]',
+        "findings": 8,
+        "first_seen": "2026-09-21T14:13:20.000Z",
+        "last_seen": "2026-09-21T14:13:20.009Z",
+    }
+    assert (raw["kind"], raw["credential"], raw["people"], raw["findings"]) == (
+        "raw_key",
+        "files-shared@v1",
+        1,
+        2,
+    )
+
+
+def test_the_usual_question_to_findings_uses_an_index(path: Path) -> None:
+    plant(path)
+    plan = rows(path, "EXPLAIN QUERY PLAN SELECT * FROM findings WHERE time_us > 5 ORDER BY time_us")
+    assert "USING INDEX finding_time" in plan[0]["detail"]
+    plan = rows(path, "EXPLAIN QUERY PLAN SELECT * FROM findings WHERE event_id = 'x'")
+    assert "USING INDEX finding_event" in plan[0]["detail"]

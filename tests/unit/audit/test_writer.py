@@ -13,7 +13,20 @@ from callerid.audit.writer import AuditWriter
 from callerid.errors import StoreError
 from callerid.model import Verdict
 
-from .samples import PATIENCE, T0, Gate, Waiting, decision, event_id, outcome, plant, refusal, rows, writing
+from .samples import (
+    PATIENCE,
+    T0,
+    Gate,
+    Waiting,
+    decision,
+    event_id,
+    finding,
+    outcome,
+    plant,
+    refusal,
+    rows,
+    writing,
+)
 
 
 @pytest.fixture
@@ -113,6 +126,7 @@ def test_a_full_queue_refuses_at_once(path: Path, waiting: Waiting) -> None:
     with pytest.raises(StoreError, match="queue"):
         writer.decide(decision(3), waiting.done(3))
     writer.outcome(outcome(0))  # no room, no exception
+    writer.finding(finding(0))
     gate.opened.set()
     writer.close(PATIENCE)
     assert len(rows(path, "SELECT seq FROM decision")) == 3
@@ -120,6 +134,7 @@ def test_a_full_queue_refuses_at_once(path: Path, waiting: Waiting) -> None:
     assert json.loads(event["detail"]) == {
         "decision": 1,
         "outcome": 1,
+        "finding": 1,
         "cause": "the queue was full or closed",
     }
 
@@ -157,6 +172,14 @@ def test_a_start_that_failed_gives_the_lock_back(path: Path) -> None:
     path.rmdir()
     with writing(path) as writer:
         assert writer.healthy
+
+
+def test_a_finding_that_cannot_be_stored_is_counted_and_raises_nothing(path: Path) -> None:
+    with writing(path) as writer:
+        writer.event("started", T0, {})
+        writer.finding(finding(0, detail=7))
+    (event,) = rows(path, "SELECT detail FROM event WHERE kind = 'unrecorded'")
+    assert json.loads(event["detail"])["finding"] == 1
 
 
 def test_each_policy_is_kept_once(path: Path) -> None:
@@ -261,6 +284,9 @@ def test_no_byte_of_the_files_holds_a_secret(path: Path, waiting: Waiting) -> No
         )
         writer.decide(record, waiting.done(1))
         writer.outcome(outcome(1, detail=f"live-{text}"))
+        writer.finding(
+            finding(1, server=f"live-{text}.example", detail=f"Authorization: Bearer {text}-{text}")
+        )
         writer.policy("p1", T0, {"policy.yaml": f"live-{text}"})
         writer.event("reload_failed", T0, {"error": f"password: {text}", "secret": text})
         assert waiting.wait(1) == {1: None}

@@ -17,8 +17,8 @@ from callerid.audit.inert import inert_paragraph
 from callerid.cli import audit as module
 from callerid.cli.main import main
 from callerid.home import Home
-from callerid.model import Outcome, Reason
-from tests.unit.audit.samples import T0, decision, event_id, outcome, plant, refusal
+from callerid.model import FindingKind, Outcome, Reason
+from tests.unit.audit.samples import T0, decision, event_id, finding, outcome, plant, refusal
 
 
 @pytest.fixture
@@ -279,3 +279,30 @@ def test_every_code_can_be_shown() -> None:
         assert module._described(module.REASONS, Reason, reason.value).means
     for code in Outcome:
         assert module._described(module.OUTCOMES, Outcome, code.value).means
+
+
+def test_findings_say_what_who_where_and_which_key(home: Path) -> None:
+    plant(
+        Home(home).audit,
+        finding(5),
+        finding(6, kind=FindingKind.OWN_KEY, credential=None, event_id=None, detail="\x1b[2J"),
+    )
+    result = run(home, "findings")
+    assert result.exit_code == 0
+    raw, own = (
+        next(line for line in result.stdout.splitlines() if kind in line) for kind in ("raw_", "own_")
+    )
+    for part in (
+        "09-21 14:13:20",
+        "user:bob@corp.example",
+        "files-shared@v1",
+        "in Authorization",
+        event_id(5)[:18],
+    ):
+        assert part in raw
+    assert "key 5f0c5f0c5f0c" in own
+    assert "\x1b" not in result.stdout
+    (line,) = json_lines(run(home, "findings", "--kind", "own_key", "--json"))
+    assert line["fingerprint"] == "5f0c" * 8
+    assert json_lines(run(home, "findings", "--since", "1s", "--json")) == []
+    assert run(home, "findings", "--kind", "nonsense").exit_code == 2

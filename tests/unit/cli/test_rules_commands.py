@@ -135,6 +135,7 @@ def test_explain_speaks_json(folder: Path) -> None:
         pytest.param(("--resource", "file:///pub/a"), 0, "allow: granted, by eng-files", id="a resource"),
         pytest.param(("--resource", "file:///pub/../a"), 1, "deny: no_grant", id="a resource outside"),
         pytest.param(("--prompt", "summary"), 0, "allow: granted, by eng-files", id="a prompt"),
+        pytest.param(("--http", "GET /a"), 1, "deny: no_grant", id="a call of an HTTP API"),
         pytest.param(
             ("--tool", "other"), 1, "the same as for a name that does not exist", id="a hidden tool"
         ),
@@ -196,8 +197,11 @@ def test_whom_identity_refuses_no_rule_is_asked_about(
             (*ALICE[:2], "--server", "fils", *ALICE[4:]),
             "error: there is no server 'fils'\nhint: Did you mean 'files'?",
         ),
-        (ALICE[:4], "error: exactly one of --tool, --resource and --prompt is needed"),
-        ((*ALICE, "--prompt", "x"), "error: exactly one of --tool, --resource and --prompt is needed"),
+        (ALICE[:4], "error: exactly one of --tool, --resource, --prompt and --http is needed"),
+        (
+            (*ALICE, "--prompt", "x"),
+            "error: exactly one of --tool, --resource, --prompt and --http is needed",
+        ),
         ((*ALICE, "--group", "enginering"), "error: there is no group 'enginering'\nhint: Did you mean"),
         ((*ALICE, "--agent", "clade-code"), "error: there is no agent 'clade-code'\nhint: Did you mean"),
         ((*ALICE, "--args", "{"), "error: --args is not JSON"),

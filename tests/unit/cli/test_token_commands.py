@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from callerid.cli import tokens as commands
+from callerid.cli.main import main
 from callerid.identity.registry import Registry
 from callerid.identity.tokens import digest, is_well_formed
 
@@ -23,8 +23,8 @@ def home(tmp_path: Path) -> Path:
 
 
 def call(home: Path, command: str, *arguments: str) -> Result:
-    rules = ["--rules", str(home / "rules")] if command == "issue" else []
-    return CliRunner().invoke(getattr(commands, command), ["--home", str(home), *rules, *arguments])
+    rules = ["--rules", str(home / "rules")] if command in ("issue", "rotate", "block") else []
+    return CliRunner().invoke(main, [command, "--home", str(home), *rules, *arguments])
 
 
 def issue(home: Path, *arguments: str, principal: str = ALICE) -> str:
@@ -121,11 +121,13 @@ def test_identities_yaml_says_how_long_a_token_may_live(home: Path) -> None:
     assert call(home, "issue", "--principal", ALICE, "--ttl", "1h").exit_code == 2
 
 
-@pytest.mark.parametrize("command", ["issue", "tokens", "revoke", "block", "unblock"])
+@pytest.mark.parametrize("command", ["issue", "derive", "tokens", "rotate", "revoke", "block", "unblock"])
 def test_a_home_that_is_not_there_is_an_error_and_is_not_made(tmp_path: Path, command: str) -> None:
     arguments = {
         "issue": ["--principal", ALICE, "--ttl", "1d"],
+        "derive": ["--from", "t_000000000000"],
         "tokens": [],
+        "rotate": ["t_000000000000"],
         "revoke": ["--principal", ALICE],
         "block": [ALICE],
         "unblock": [ALICE],

@@ -229,6 +229,15 @@ def test_a_stream_knows_a_secret_that_arrives_byte_by_byte() -> None:
     assert found == b"<" + MARKER + MARKER + b">"
 
 
+def test_a_secret_that_is_rotated_in_the_middle_of_a_stream_does_not_slip_through() -> None:
+    stream, data = scrubber(VALUE).stream(), VALUE.encode()
+    given = stream.feed(b"a " + data[:12])
+    stream.use(scrubber(VALUE, "the-one-after-it-7d1e"))
+    given += stream.feed(data[12:] + b" the-one-") + stream.feed(b"after-it-7d1e.") + stream.end()
+    assert given == b"a " + MARKER + b" " + MARKER + b"."
+    assert stream.hits == 2
+
+
 def test_large_secrets_and_many_are_still_found() -> None:
     many = [f"credential-number-{n}/of+many" for n in range(60)] + ["Z" * 4000 + "end", "~" * 8192]
     subject = scrubber(*many)

@@ -160,27 +160,82 @@ def test_the_fingerprint_follows_the_file_that_is_meant(tmp_path: Path) -> None:
     write_secret(tmp_path / "two", VALUE)
     link.symlink_to("one")
     subject = from_file(link)
-    before = fingerprint(subject)
-    assert before == fingerprint(subject)
+    before = fingerprint(subject, {})
+    assert before == fingerprint(subject, {})
     (tmp_path / "swap").symlink_to("two")
     os.replace(tmp_path / "swap", link)
-    assert fingerprint(subject) not in (before, None)
+    assert fingerprint(subject, {}) not in (before, None)
 
 
 def test_the_fingerprint_sees_a_change_behind_a_kept_time_and_size(tmp_path: Path) -> None:
     path = write_secret(tmp_path / "s", VALUE)
     info = path.stat()
-    before = fingerprint(from_file(path))
+    before = fingerprint(from_file(path), {})
     path.write_text(NEXT_VALUE[: len(VALUE)])
     os.utime(path, ns=(info.st_atime_ns, info.st_mtime_ns))
     os.chmod(path, 0o400)
-    assert fingerprint(from_file(path)) != before
+    assert fingerprint(from_file(path), {}) != before
 
 
 @pytest.mark.parametrize("source", ["/nowhere/at/all", "/run/\x00secret"])
 def test_there_is_no_fingerprint_of_no_file(source: str) -> None:
-    assert fingerprint(credential(source_kind="file", source=source)) is None
+    assert fingerprint(credential(source_kind="file", source=source), {}) is None
 
 
 def test_the_fingerprint_of_a_variable_is_constant() -> None:
-    assert fingerprint(credential()) == fingerprint(credential(source="OTHER"))
+    assert fingerprint(credential(), {}) == fingerprint(credential(source="OTHER"), {})
+
+
+class TestSystemd:
+    """systemd.exec(5): a folder of the service's own, named in CREDENTIALS_DIRECTORY."""
+
+    def place(self, tmp_path: Path, mode: int = 0o440, folder: int = 0o700) -> dict[str, str]:
+        directory = tmp_path / "callerid.service"
+        directory.mkdir()
+        write_secret(directory / "tickets", VALUE, mode)
+        directory.chmod(folder)
+        return {"CREDENTIALS_DIRECTORY": str(directory)}
+
+    def named(self, name: str = "tickets") -> Credential:
+        return credential(source_kind="systemd", source=name)
+
+    @pytest.mark.parametrize("mode", [0o400, 0o440, 0o600])
+    @pytest.mark.parametrize("folder", [0o500, 0o700, 0o750, 0o550])
+    def test_what_systemd_hands_over_is_read(self, tmp_path: Path, mode: int, folder: int) -> None:
+        assert read_source(self.named(), self.place(tmp_path, mode, folder)) == VALUE
+
+    @pytest.mark.parametrize("folder", [0o755, 0o711, 0o777, 0o770, 0o704])
+    def test_in_a_folder_that_is_open_to_others_the_mode_counts(self, tmp_path: Path, folder: int) -> None:
+        found = read_source(self.named(), self.place(tmp_path, 0o440, folder))
+        assert isinstance(found, Unavailable)
+        assert "open to others" in found.detail
+
+    @pytest.mark.parametrize("mode", [0o444, 0o404, 0o460, 0o450])
+    def test_more_than_reading_by_the_group_is_too_much(self, tmp_path: Path, mode: int) -> None:
+        found = read_source(self.named(), self.place(tmp_path, mode))
+        assert isinstance(found, Unavailable)
+        assert "open to others" in found.detail
+
+    @pytest.mark.parametrize("name", ["../tickets", "/etc/passwd", ".", "..", "", "a/b"])
+    def test_a_name_is_not_a_path(self, tmp_path: Path, name: str) -> None:
+        environ = self.place(tmp_path)
+        found = read_source(self.named(name), environ)
+        assert isinstance(found, Unavailable)
+        assert "not the name" in found.detail
+        assert fingerprint(self.named(name), environ) is None
+
+    def test_without_systemd_it_says_what_to_do(self) -> None:
+        found = read_source(self.named(), {})
+        assert isinstance(found, Unavailable)
+        assert "CREDENTIALS_DIRECTORY is not set" in found.detail
+        assert "LoadCredential=tickets:" in found.hint
+
+    def test_one_that_the_unit_does_not_load(self, tmp_path: Path) -> None:
+        found = read_source(self.named("other"), self.place(tmp_path))
+        assert isinstance(found, Unavailable)
+        assert "does not exist" in found.detail
+
+    def test_the_same_file_under_file_is_judged_by_its_mode(self, tmp_path: Path) -> None:
+        environ = self.place(tmp_path)
+        found = read_source(from_file(Path(environ["CREDENTIALS_DIRECTORY"]) / "tickets"), environ)
+        assert isinstance(found, Unavailable)

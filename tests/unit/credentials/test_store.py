@@ -11,6 +11,7 @@ import pytest
 
 from callerid.config import Binding, Credential
 from callerid.credentials.inject import Injection, apply
+from callerid.credentials.outgoing import Outgoing
 from callerid.credentials.store import KEPT_VERSIONS, CredentialStatus, CredentialStore, Refused
 from callerid.errors import ConfigError
 from callerid.model import Reason
@@ -25,9 +26,11 @@ def sent(store: CredentialStore, name: str = "github-shared") -> tuple[str, str]
     """The row's label and the header that went out."""
     injection = store.prepare(name, destination())
     assert isinstance(injection, Injection)
-    headers: dict[str, str] = {}
-    apply(injection, headers)
-    return injection.label, headers["Authorization"]
+    out = Outgoing(
+        method="POST", scheme="https", host="github.corp.example", port=443, path="/mcp/", headers={}
+    )
+    apply(injection, out)
+    return injection.label, out.headers["Authorization"]
 
 
 def refused(store: CredentialStore, name: str = "github-shared", **changes: Any) -> Refused:

@@ -43,7 +43,6 @@ IDENTITY = (
     "Txn-Token",
     "Impersonate-User",
     "Impersonate-Extra-Scopes",
-    "X-Callerid-Principal",
 )
 
 
@@ -59,6 +58,8 @@ IDENTITY = (
         "X-Callerid-Token",
         "x_callerid_token",
         "X-Callerid_Token ",
+        "X-Callerid-Principal",
+        "X_CALLERID_ASSERTION",
     ],
 )
 def test_what_the_caller_says_to_us_goes_nowhere(name: str, governed: bool) -> None:

@@ -17,7 +17,6 @@ from callerid.identity.jwks import (
     MAX_DOCUMENT,
     REFRESH_EVERY,
     RETRY_AFTER,
-    STALE_AFTER,
     JwksStore,
     fetch_jwks,
     load_jwks_file,
@@ -26,6 +25,8 @@ from callerid.identity.jwks import (
 from tests.unit.identity.made import NOW, issuer, jwks, public_jwk
 
 SECOND = timedelta(seconds=1)
+STALE_AFTER = timedelta(hours=24)
+"""Unless the issuer's entry says otherwise."""
 
 
 @pytest.mark.parametrize(

@@ -324,8 +324,8 @@ def test_the_question_on_every_call_uses_an_index(registry: Registry) -> None:
 
 
 def test_what_is_remembered_is_bounded(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("callerid.identity.registry._CACHE", 8)
-    monkeypatch.setattr("callerid.identity.registry._TOUCHES", 8)
+    monkeypatch.setattr("callerid.identity.lookup._CACHE", 8)
+    monkeypatch.setattr("callerid.identity.lookup._TOUCHES", 8)
     for number in range(50):
         registry.is_blocked(f"user:{number}")
         registry.touch(f"t_{number}", NOW_US, None)

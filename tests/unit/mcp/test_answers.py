@@ -18,6 +18,7 @@ from callerid.mcp.answers import (
     Answer,
     ask_refused,
     batch_refusal,
+    login,
     refusal,
     stream_error,
     unknown_session,
@@ -26,6 +27,7 @@ from callerid.mcp.answers import (
     upstream_unusable,
 )
 from callerid.mcp.asks import AskRefusal
+from callerid.mcp.oauthdoor import LOGIN_HELPS
 from callerid.mcp.sse import EventParser
 from callerid.model import Kind, Malformed, Message, MessageType, Reason, RpcId
 
@@ -214,6 +216,25 @@ def test_no_refusal_starts_a_login_or_ends_a_session(reason: Reason) -> None:
         answer = refuse(message, reason)
         assert answer.status not in (202, 401, 404, 407)
         assert answer.status == 200 or read(answer)["error"]
+
+
+@pytest.mark.parametrize("rpc_id", [None, 0, "", 5])
+@pytest.mark.parametrize("reason", sorted(LOGIN_HELPS))
+def test_the_one_answer_that_starts_a_login_starts_the_companys(rpc_id: RpcId | None, reason: Reason) -> None:
+    way = 'Bearer resource_metadata="https://mcp.corp.example/.well-known/oauth-protected-resource/mcp"'
+    answer = login(rpc_id, reason, DECISION, way)
+    headers = dict(answer.headers)
+    assert (answer.status, headers.pop("WWW-Authenticate")) == (401, way)
+    plain = Answer(answer.status, tuple(headers.items()), answer.body)
+    assert error_of(plain)["data"] == {"reason": reason.value, "decision": DECISION}
+    assert read(plain)["id"] == rpc_id
+
+
+def test_a_login_is_for_those_who_are_not_known_and_for_nobody_else() -> None:
+    assert set(IDENTITY) > LOGIN_HELPS
+    assert Reason.PRINCIPAL_BLOCKED not in LOGIN_HELPS
+    assert Reason.AGENT_NOT_PERMITTED not in LOGIN_HELPS
+    assert Reason.WORKLOAD_UNKNOWN not in LOGIN_HELPS
 
 
 @pytest.mark.parametrize("rpc_id", [None, 0, "", 5])

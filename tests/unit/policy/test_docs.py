@@ -14,7 +14,8 @@ import pytest
 from click.testing import CliRunner
 
 from callerid.cli.rules import check, explain
-from callerid.policy.models import CredentialsFile, IdentitiesFile, ServersFile
+from callerid.policy.credentialmodels import CredentialsFile
+from callerid.policy.models import IdentitiesFile, ServersFile
 from callerid.policy.rulemodels import PolicyFile
 from callerid.policy.selectors import PREFIXES
 

@@ -29,9 +29,13 @@ issuers:
     jwks_file: keys.json
     audiences: [callerid]
     algorithms: [RS256]
-    require_claims: {repository_owner: corp, ref_protected: "true"}
+    require_claims: {repository_owner: corp, ref_protected: "true", /workflow/ref: "corp/docs/*"}
     claims: {workload: sub}
     assurance: workload
+    stale_for: 2h
+    clients: [runner, other-runner]
+    sender_constrained: true
+    login: true
   - {id: local, type: opaque, max_ttl: 12h, assurance: bearer}
 client_cas:
   - id: device-ca
@@ -41,6 +45,7 @@ client_cas:
     assurance: bound
     crl: ca/device.crl
     denied_sha256: ["FINGERPRINT"]
+client_certificate: required
 groups:
   engineering: {members: ["user:Alice@Corp.Example", "workload:ci-docs"]}
   from-the-idp: {}
@@ -76,7 +81,12 @@ def test_everything_it_can_say(tmp_path: Path) -> None:
         assurance="idp",
     )
     assert made.issuers[1].jwks_file == tmp_path / "keys.json"
-    assert made.issuers[1].require_claims == {"repository_owner": "corp", "ref_protected": "true"}
+    assert made.issuers[1].require_claims == {
+        "repository_owner": "corp", "ref_protected": "true", "/workflow/ref": "corp/docs/*"
+    }  # fmt: skip
+    assert (made.issuers[1].stale_for, made.issuers[1].clients) == (7200, ("runner", "other-runner"))
+    assert made.issuers[1].sender_constrained
+    assert made.issuers[1].login
     assert made.token_max_ttl == 12 * 3600
     (ca,) = made.client_cas
     assert (ca.file, ca.crl) == (tmp_path / "ca/device.pem", tmp_path / "ca/device.crl")
@@ -88,6 +98,7 @@ def test_everything_it_can_say(tmp_path: Path) -> None:
     assert (agent.servers, agent.tools) == (("s",), ("read_*",))
     assert made.workloads[0].match == {"workload": "repo:corp/docs:*"}
     assert made.blocked == {"user:mallory@corp.example", "agent:rogue"}
+    assert made.require_proxy_certificate
 
 
 def test_the_smallest_file(tmp_path: Path) -> None:
@@ -105,13 +116,34 @@ OIDC = "id: a, type: oidc, issuer: 'https://i', audiences: [x], algorithms: [RS2
         pytest.param(f"issuers: [{{{OIDC}}}]", "2:11: issuer 'a' needs exactly one of jwks_url and jwks_file",
                      id="no keys"),
         pytest.param(f"issuers: [{{{OIDC}, jwks_url: 'http://h.example/k'}}]",
-                     "2:125: jwks_url must be https and without a fragment", id="keys in the clear"),
+                     "2:125: jwks_url: this must be https and without a fragment", id="keys in the clear"),
         pytest.param(f"issuers: [{{{OIDC}, jwks_url: 'https://u:p@h.example/k'}}]",
                      "2:125: jwks_url: a URL with a user or a password in it is refused", id="a password in a URL"),
         pytest.param(f"issuers: [{{{OIDC}, jwks_file: gone.json}}]", "2:126: the file 'gone.json' does not exist",
                      id="a file that is not there"),
         pytest.param(f"issuers: [{{{OIDC}, jwks_url: 'https://h.example/k', assurance: bound}}]",
                      "2:159: assurance: 'bound' is not known here", id="more assurance than a JWT has"),
+        pytest.param(f"issuers: [{{{OIDC}, jwks_url: 'https://h.example/k#a'}}]",
+                     "2:125: jwks_url: this must be https and without a fragment", id="keys in a fragment"),
+        pytest.param(f"issuers: [{{{OIDC.replace('https://i', 'http://i.example')}, jwks_url: 'https://h.example/k', login: true}}]",
+                     "2:39: issuer, with login: true: this must be https and without a fragment", id="a login in the clear"),
+        pytest.param(f"issuers: [{{{OIDC.replace('https://i', 'ci')}, jwks_url: 'https://h.example/k', login: true}}]",
+                     "2:39: issuer, with login: true: this is not an http or https URL", id="a login nowhere"),
+        pytest.param(f"issuers: [{{{OIDC}, jwks_url: 'https://h.example/k', login: yes}}]",
+                     "2:155: login: should be true or false, not text", id="a login that is a word"),
+        pytest.param(f"issuers: [{{{OIDC}, jwks_url: 'https://h.example/k', clients: []}}]",
+                     "2:157: clients: is empty", id="no clients at all"),
+        pytest.param(f"issuers: [{{{OIDC}, jwks_url: 'https://h.example/k', stale_for: 1w}}]",
+                     "2:159: stale_for: '1w' should be a duration such as 30s, 10m, 1h or 30d", id="weeks"),
+        pytest.param(f"issuers: [{{{OIDC.replace('principal: sub', 'principal: /a~b')}, jwks_url: 'https://h.example/k'}}]",
+                     "2:109: this is not a JSON pointer", id="a claim by a broken pointer"),
+        pytest.param(f"issuers: [{{{OIDC}, jwks_url: 'https://h.example/k', require_claims: {{/a~b: x}}}}]",
+                     "2:165: this is not a JSON pointer", id="a required claim by a broken pointer"),
+        pytest.param(f"issuers: [{{{OIDC}, jwks_url: 'https://h.example/k', sender_constraint: true}}]",
+                     "2:148: unknown key 'sender_constraint'", id="a slip"),
+        pytest.param("client_certificate: required", "2:21: client_certificate: required, but no client CA is listed: nobody would be served",
+                     id="certificates of nobody"),
+        pytest.param("client_certificate: demanded", "2:21: client_certificate: 'demanded' is not known here", id="another word"),
         pytest.param("issuers: [{id: local, type: opaque}, {id: local, type: opaque}]",
                      "2:43: duplicate id 'local' (first at line 2)", id="an id twice"),
         pytest.param("client_cas: [{id: a, file: ca.pem, principal_from: san_email}]",

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -115,6 +116,17 @@ def test_windows_files_load(tmp_path: Path) -> None:
     [
         ("credentials", "version: 1\ncredentials: [{id: c, source: {env: %s}, inject: {bearer: {}}, bind: {hosts: [h]}}]\n"),
         ("credentials", "version: 1\ncredentials: [{id: c, source: {value: %s}, inject: {bearer: {}}, bind: {hosts: [h]}}]\n"),
+        ("credentials", "version: 1\ncredentials: [{id: c, source: {exec: [x, '--token=%s']}, inject: {bearer: {}}, bind: {hosts: [h]}}]\n"),
+        ("credentials", "version: 1\ncredentials: [{id: c, source: {exec: [curl, -H, 'X-Key: %s']}, inject: {bearer: {}}, bind: {hosts: [h]}}]\n"),
+        ("credentials", "version: 1\ncredentials: [{id: c, source: {env: A}, inject: {header: {name: X, format: 'Key %s {secret}'}}, bind: {hosts: [h]}}]\n"),
+        ("credentials", "version: 1\ncredentials: [{id: c, source: {systemd: %s}, inject: {bearer: {}}, bind: {hosts: [h]}}]\n"),
+        ("credentials", "version: 1\ncredentials: [{id: c, source: {vault: {url: 'https://v.example', mount: kv, path: %s, field: f, auth: token, token_file: f}}, inject: {bearer: {}}, bind: {hosts: [h]}}]\n"),
+        ("credentials", "version: 1\ncredentials: [{id: c, source: {aws: {secret_id: %s}}, inject: {bearer: {}}, bind: {hosts: [h]}}]\n"),
+        ("credentials", "version: 1\ncredentials: [{id: c, source: {env: A}, inject: {cookie: {name: %s}}, bind: {hosts: [h]}}]\n"),
+        ("credentials", "version: 1\ncredentials: [{id: c, source: {env: A}, inject: {token_exchange: {token_url: 'https://l.example', client_id: c, scope: %s}}, bind: {hosts: [h]}}]\n"),
+        ("credentials", "version: 1\ncredentials: [{id: c, source: {env: A}, inject: {token_exchange: {token_url: 'https://l.example', client_id: c, secret: %s}}, bind: {hosts: [h]}}]\n"),
+        ("servers", "version: 1\nservers: [{id: a, url: 'https://h.example/mcp', assertion: {audience: %s}}]\n"),
+        ("identities", "version: 1\nclient_certificate: %s\n"),
         ("identities", "version: 1\ngroups: {%s: {members: [x]}}\n"),
         ("servers", "version: 1\nservers: [{id: a, url: 'https://h.example/mcp', labels: {key: %s}}]\n"),
         ("servers", "version: 1\nservers: [{id: a, url: 'https://x:%s@h.example/mcp'}]\n"),
@@ -132,6 +144,8 @@ def test_a_secret_in_a_rule_file_is_refused_and_never_shown(
         load(tmp_path, **{name: text % secret})
     assert secret not in str(caught.value)
     assert secret not in repr(caught.value.problems)
+    if secret is TOKEN or not ("{members" in text or "https://x:" in text):
+        assert "this looks like a real secret" in [problem.message for problem in caught.value.problems]
 
 
 @pytest.mark.parametrize("name", ["identities", "servers", "credentials", "policy"])
@@ -150,6 +164,16 @@ def test_a_fingerprint_of_a_certificate_is_no_secret(tmp_path: Path) -> None:
         f"client_cas: [{{id: a, file: ca.pem, principal_from: san_email, denied_sha256: [{'ab' * 32}]}}]\n"
     )
     assert faults(tmp_path, identities=text) == ()
+
+
+def test_the_name_that_an_authorization_server_gave_to_a_client_is_no_secret(tmp_path: Path) -> None:
+    text = (
+        "version: 1\ncredentials: [{id: payments-shared, source: {env: A}, inject: {oauth_client_credentials: "
+        f"{{token_url: 'https://l.example', client_id: {RANDOM}}}}}, bind: {{hosts: [payments.corp.example]}}}}]\n"
+    )
+    assert faults(tmp_path, credentials=text) == ()
+    (found,) = faults(tmp_path, credentials=text.replace(RANDOM, TOKEN))
+    assert found.message == "this looks like a real secret"
 
 
 def test_problems_are_in_the_order_of_the_files_and_end_somewhere(tmp_path: Path) -> None:
@@ -212,6 +236,29 @@ def test_a_change_in_between_is_read_again(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(module, "fingerprint", settles)
     assert load_rules(tmp_path).engine.rules == ()
     assert len(seen) == 4
+
+
+EXAMPLE = re.compile(r"^( *)# ((?: *- | +|[a-z_]+:(?= |$)).*)$", re.MULTILINE)
+
+
+def test_the_examples_behind_signs_load_when_the_signs_are_taken_away(tmp_path: Path) -> None:
+    for name in FILES:
+        text = (ROOT / "rules" / name).read_text(encoding="utf-8")
+        (tmp_path / name).write_text(EXAMPLE.sub(r"\1\2", text), encoding="utf-8")
+    for needed in ("ca/device-ca.pem", "ca/mesh-ca.pem", "keys/cluster.json"):
+        (tmp_path / needed).parent.mkdir(exist_ok=True)
+        (tmp_path / needed).write_text("x")
+    made = load_rules(tmp_path)
+    assert {"corp-idp", "github-actions", "cluster", "spire"} <= {i.id for i in made.identities.issuers}
+    assert [hop.subject for hop in made.identities.trusted_hops] == [
+        "workload:spiffe://corp.example/envoy/branch"
+    ]
+    assert {server.id: server.kind for server in made.servers.servers} == {
+        "files": "mcp", "wiki": "mcp", "tickets": "mcp", "billing": "http"
+    }  # fmt: skip
+    assert {credential.inject for credential in made.credentials} >= {"token_exchange", "bearer"}
+    assert {"engineering-billing", "small-refunds"} <= {rule.id for rule in made.engine.rules}
+    assert made.warnings == ()
 
 
 def test_the_sample_rules_are_good_and_without_a_warning() -> None:

@@ -38,6 +38,29 @@ def test_a_schema_is_strict_and_offers_no_null(name: str) -> None:
     )
 
 
+def test_a_source_and_an_injection_are_exactly_one() -> None:
+    definitions = json.loads(schemas()["credentials.schema.json"])["$defs"]
+    for name in ("SourceModel", "InjectModel"):
+        assert (definitions[name]["minProperties"], definitions[name]["maxProperties"]) == (1, 1)
+        assert "required" not in definitions[name]
+
+
+@pytest.mark.parametrize(
+    ("name", "definition", "properties"),
+    [
+        ("identities", "OidcModel", {"stale_for", "clients", "sender_constrained", "login"}),
+        ("identities", "TrustedHopModel", {"id", "peer_cert_san", "accept"}),
+        ("servers", "ServerModel", {"kind", "assertion"}),
+        ("servers", "AssertionModel", {"audience", "header", "meta", "ttl"}),
+        ("credentials", "SourceModel", {"env", "file", "systemd", "exec", "vault", "aws", "none"}),
+        ("credentials", "CredentialModel", {"refresh", "stale_for", "timeout", "tripwire"}),
+    ],
+)
+def test_editors_know_the_words(name: str, definition: str, properties: set[str]) -> None:
+    definitions = json.loads(schemas()[f"{name}.schema.json"])["$defs"]
+    assert properties <= set(definitions[definition]["properties"])
+
+
 def test_effects_and_operators_are_offered() -> None:
     definitions = json.loads(schemas()["policy.schema.json"])["$defs"]
     assert set(definitions) >= {"AllowModel", "DenyModel", "RequireModel", "ConditionModel", "HoursModel"}

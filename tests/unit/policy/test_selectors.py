@@ -43,7 +43,8 @@ GROUPS = frozenset({"engineering"})
 def test_who(
     selectors: list[str], subject: str, groups: frozenset[str], agent: str | None, covers: bool
 ) -> None:
-    assert compile_who(selectors).covers(subject, groups, agent) is covers
+    agents = () if agent is None else (agent,)
+    assert compile_who(selectors).covers(subject, groups, agents) is covers
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from callerid.config import Binding, Credential, Server
+from callerid.config import Assertion, Binding, Credential, Server
 from tests.unit.policy.house import faults, load, told
 
 NOBODY = "version: 1\n"
@@ -55,6 +55,24 @@ def test_a_server_becomes_its_one_spelling(tmp_path: Path) -> None:
                      "2:63: server 'b' overlaps server 'a': a request could be for both", id="two in one place"),
         pytest.param("servers: [{id: a, url: 'https://h.example:80/mcp'}, {id: b, url: 'http://h.example/mcp'}]",
                      "2:66: server 'b' overlaps server 'a': a request could be for both", id="on one port"),
+        pytest.param("servers: [{id: a, url: 'https://callerid.internal/'}]",
+                     "2:24: callerid.internal is the proxy's own address, which it answers itself", id="our own address"),
+        pytest.param("servers: [{id: a, kind: rest, url: 'https://h.example/'}]",
+                     "2:25: kind: 'rest' is not known here", id="another kind"),
+        pytest.param("servers: [{id: a, url: 'https://h.example/mcp', assertion: {ttl: 2m}}]",
+                     "2:66: ttl: 2m is too long: whoever reads it could use it as long", id="an assertion that lasts"),
+        pytest.param("servers: [{id: a, url: 'https://h.example/mcp', assertion: {header: Authorization}}]",
+                     "2:69: the header 'Authorization' has another meaning on the way", id="an assertion in a credential's place"),
+        pytest.param("servers: [{id: a, url: 'https://h.example/mcp', assertion: {header: X_Forwarded_User}}]",
+                     "2:69: the header 'X_Forwarded_User' has another meaning on the way", id="an assertion that is removed"),
+        pytest.param("servers: [{id: a, url: 'https://h.example/mcp', assertion: {header: 'X Who'}}]",
+                     "2:69: header: 'X Who' should be a name of letters, digits and dashes, as headers have", id="no header at all"),
+        pytest.param("servers: [{id: a, kind: http, url: 'https://h.example/', assertion: {meta: true}}]",
+                     "2:76: meta: an HTTP API has no _meta, which is of MCP messages", id="_meta without MCP"),
+        pytest.param("servers: [{id: a, url: 'https://h.example/mcp', assertion: {aud: x}}]",
+                     "2:61: unknown key 'aud'", id="a short word"),
+        pytest.param("servers: [{id: a, kind: http, url: 'https://h.example/'}, {id: b, url: 'https://h.example/mcp'}]",
+                     "2:72: server 'b' overlaps server 'a': a request could be for both", id="an API around an MCP server"),
         pytest.param("servers: [{id: a, url: 'https://h.example/mcp', targets: {t: '/a~2'}}]",
                      "2:62: this is not a JSON pointer", id="a broken pointer"),
         pytest.param("servers: []\npassthrough: ['*.bank.example']",
@@ -128,11 +146,11 @@ def test_a_relative_file_is_beside_the_rules(tmp_path: Path) -> None:
         ("source: {file: /run/c}, inject: {bearer: {}}", "3:5: 'bind' is missing"),
         (
             "source: {}, inject: {bearer: {}}, bind: {hosts: [h]}",
-            "3:21: source needs exactly one of env and file",
+            "3:21: source needs exactly one of env, file, systemd, exec, vault, aws and none",
         ),
         (
             "source: {env: A, file: b}, inject: {bearer: {}}, bind: {hosts: [h]}",
-            "3:21: source needs exactly one",
+            "3:21: source needs exactly one of env, file, systemd, exec, vault, aws and none, not env and file",
         ),
         (
             "source: {env: A}, inject: {}, bind: {hosts: [h]}",
@@ -140,24 +158,12 @@ def test_a_relative_file_is_beside_the_rules(tmp_path: Path) -> None:
         ),
         (
             "source: {env: A}, inject: {bearer: {}, basic: {username: x}}, bind: {hosts: [h]}",
-            "3:39: inject needs",
+            "3:39: inject needs exactly one of bearer, basic, header, query, cookie, replace, oauth_client_creden"
+            "tials, oauth_refresh_token, token_exchange, aws_sigv4, mtls and passthrough, not bearer and basic",
         ),
         (
-            "source: {vault: {}}, inject: {bearer: {}}, bind: {hosts: [h]}",
-            "3:22: 'vault' is not supported yet",
-        ),
-        (
-            "source: {exec: [x]}, inject: {bearer: {}}, bind: {hosts: [h]}",
-            "3:22: 'exec' is not supported yet",
-        ),
-        ("source: {env: A}, inject: {cookie: {}}, bind: {hosts: [h]}", "3:40: 'cookie' is not supported yet"),
-        (
-            "source: {env: A}, inject: {oauth_client_credentials: {}}, bind: {hosts: [h]}",
-            "3:40: 'oauth_client",
-        ),
-        (
-            "source: {env: A}, inject: {bearer: {}}, bind: {hosts: [h]}, tripwire: deny",
-            "3:73: 'tripwire' is not",
+            "source: {env: A}, inject: {bearer: {}}, bind: {hosts: [h]}, scrub: true",
+            "3:73: 'scrub' is not",
         ),
         ("source: {env: A}, inject: {bearer: {}}, bind: {hosts: []}", "3:67: hosts: is empty"),
         (
@@ -229,6 +235,9 @@ def test_faults_of_credentials(tmp_path: Path, text: str, problem: str) -> None:
         pytest.param("https://h.example/mcp", BOUND, None, id="the right place"),
         pytest.param("https://h.example/mcp/", BOUND, None, id="with a slash at the end"),
         pytest.param("https://h.example/mcp/v1", BOUND, None, id="below it"),
+        pytest.param("http://h.example:443/mcp", BOUND.replace("{file: /run/c}", "{none: {}}").replace("bearer", "passthrough"),
+                     None, id="what is the caller's own may go in the clear"),
+        pytest.param("https://h.example/", BOUND, "is not bound to the path /, so it would never be sent", id="above it"),
     ],
 )  # fmt: skip
 def test_a_credential_needs_a_place_to_go(tmp_path: Path, url: str, text: str, problem: str | None) -> None:
@@ -237,3 +246,64 @@ def test_a_credential_needs_a_place_to_go(tmp_path: Path, url: str, text: str, p
         assert found == []
     else:
         assert [fault.partition(": ")[2] for fault in found] == [f"credential 'c' {problem}"]
+
+
+@pytest.mark.parametrize(
+    ("url", "text", "problem"),
+    [
+        pytest.param("https://h.example/", BOUND, None, id="a path below the API's"),
+        pytest.param("https://h.example/mcp/v1", BOUND, None, id="a path above the API's"),
+        pytest.param("https://h.example/", BOUND.replace("/mcp/**", "/v1/*/keys"), None, id="a path with a star"),
+        pytest.param("https://h.example/v1", BOUND.replace("/mcp/**", "/*/keys"), None, id="a star for the API's path"),
+        pytest.param("https://h.example/", BOUND.replace("paths: ['/mcp/**']", "methods: [GET]"), None, id="reads only"),
+        pytest.param("https://h.example/v2", BOUND, "is not bound to a path below /v2, so it would never be sent", id="another path"),
+        pytest.param("https://h.example/mcp/a", BOUND.replace("/mcp/**", "/mcp"),
+                     "is not bound to a path below /mcp/a, so it would never be sent", id="a path that is too short"),
+        pytest.param("http://h.example/mcp", BOUND, "would travel in the clear: the server is not https", id="not https"),
+        pytest.param("https://i.example/mcp", BOUND, "is not bound to i.example, so it would never be sent", id="another host"),
+        pytest.param("https://h.example/", BOUND.replace("bearer: {}", "replace: {place: /api_key}"),
+                     "replaces an argument, and those of an HTTP API stand below /body", id="an argument of a tool"),
+        pytest.param("https://h.example/", BOUND.replace("bearer: {}", "replace: {place: /body/api_key}"), None, id="a member of the body"),
+    ],
+)  # fmt: skip
+def test_the_place_of_an_apis_credential(tmp_path: Path, url: str, text: str, problem: str | None) -> None:
+    found = alone(
+        tmp_path, f"servers: [{{id: a, kind: http, url: '{url}', credential: c}}]", credential(text)
+    )
+    assert [fault.partition(": ")[2] for fault in found] == (
+        [] if problem is None else [f"credential 'c' {problem}"]
+    )
+
+
+def test_what_an_assertion_becomes(tmp_path: Path) -> None:
+    servers = (
+        "version: 1\nservers:\n"
+        "  - {id: a, url: 'https://H.example:443/mcp', assertion: {}}\n"
+        "  - {id: b, kind: http, url: 'https://i.example:8443/v1',\n"
+        "     assertion: {audience: billing, header: X-Caller, ttl: 30s}}\n"
+        "  - {id: c, url: 'https://j.example/mcp', assertion: {meta: true, header: X_Callerid_Assertion}}\n"
+    )
+    made = load(tmp_path, identities=NOBODY, servers=servers, credentials=NOBODY).servers.servers
+    assert [server.kind for server in made] == ["mcp", "http", "mcp"]
+    assert [server.assertion for server in made] == [
+        Assertion(audience="https://h.example/mcp"),
+        Assertion(audience="billing", header="X-Caller", ttl=30),
+        Assertion(audience="https://j.example/mcp", header="X_Callerid_Assertion", meta=True),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("inject", "clash"),
+    [
+        ("header: {name: X_Caller}", True),
+        ("replace: {place: 'header:x-caller'}", True),
+        ("bearer: {}", False),
+        ("replace: {place: 'query:x-caller'}", False),
+    ],
+)
+def test_a_secret_and_an_assertion_need_a_header_each(tmp_path: Path, inject: str, clash: bool) -> None:
+    servers = "servers: [{id: a, url: 'https://h.example/mcp', credential: c, assertion: {header: X-Caller}}]"
+    found = alone(tmp_path, servers, credential(BOUND.replace("bearer: {}", inject)))
+    assert len(found) == (1 if clash else 0)
+    if clash:
+        assert "and so is the assertion" in found[0]

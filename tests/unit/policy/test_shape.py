@@ -86,7 +86,8 @@ def test_a_fault_is_told_with_its_place_and_the_way_out(
     ("name", "text", "problem"),
     [
         ("identities", "version: 1\nissuers: [{id: a, type: saml}]\n", "2:25: unknown type 'saml'"),
-        ("identities", "version: 1\ntrusted_hops: []\n", "2:1: 'trusted_hops' is not supported yet"),
+        ("servers", "version: 1\nservers: []\nheaders: []\n", "3:1: 'headers' is not supported yet"),
+        ("credentials", "version: 1\ncredentials: [{scrub: true}]\n", "2:15: 'id' is missing"),
         ("identities", "version: 1\nissuers: [{id: x, type: opaque}]\n", "2:16: id: 'x' is not known here"),
         (
             "identities",
@@ -162,6 +163,18 @@ SECRET = "hunter2-correct-horse"
         "inject: {%s: {}}",
         "inject: {bearer: {token: %s}}",
         "inject: {header: {name: '%s x', format: y}}",
+        "source: {systemd: %s/x}",
+        "source: {exec: %s}",
+        "source: {exec: [./%s]}",
+        "source: {vault: {url: %s, mount: a, path: b, field: c, auth: token}}",
+        "source: {vault: {url: 'https://%s@v.example', mount: '%s//', path: b, field: c, auth: jwt, role_id: %s}}",
+        "source: {aws: {secret_id: '%s x', endpoint: 'http://%s.example/'}}",
+        "inject: {replace: {place: '%s'}}",
+        "inject: {replace: {place: 'query:%s=x'}}",
+        "inject: {oauth_client_credentials: {token_url: 'http://%s.example', client_id: '%s x', client_secret: %s}}",
+        "inject: {oauth_refresh_token: {token_url: 'https://l.example', client_id: c, client_secret: %s}}",
+        "inject: {token_exchange: {token_url: 'https://l.example', client_id: c, resource: %s}}",
+        "inject: {cookie: {name: '%s; x'}}",
         "bind: {hosts: ['%s x']}",
         "bind: {methods: [%s]}",
         "bind: {paths: [%s]}",
@@ -173,7 +186,7 @@ def test_what_stands_in_credentials_is_never_shown(tmp_path: Path, text: str) ->
     parts = {
         "source": "source: {file: /run/x}", "inject": "inject: {bearer: {}}", "bind": "bind: {hosts: [h.example]}"
     }  # fmt: skip
-    parts[text.split(":")[0]] = text % SECRET
+    parts[text.split(":")[0]] = text.replace("%s", SECRET)
     entry = "\n    ".join(["id: c", *parts.values()])
     found = faults(tmp_path, credentials=f"version: 1\ncredentials:\n  - {entry}\n")
     assert found

@@ -219,3 +219,20 @@ def test_every_spelling_of_an_announced_path_is_known(path: str, announced: bool
     table.learn_endpoint(one, "/mcp/messages")
     assert table.is_endpoint(one, path) is announced
     assert not table.is_endpoint(other, path)
+
+
+@pytest.mark.parametrize(
+    ("place", "name"),
+    [
+        pytest.param(("files.corp.example", 443, "/mcp?a=1"), "files", id="by its path"),
+        pytest.param(("FILES.corp.example", 443, "/mcp/admin/x"), "admin", id="by the longest path"),
+        pytest.param(
+            ("lab.corp.example", 8000, ""), "plain", id="the one server, of a path that was not read"
+        ),
+        pytest.param(("files.corp.example", 443, ""), "files.corp.example:443", id="two, and no path"),
+        pytest.param(("files.corp.example", 443, "/x"), "files.corp.example:443", id="a path beside them"),
+        pytest.param(("wild.corp.example", 443, "/mcp"), "wild.corp.example:443", id="not listed"),
+    ],
+)
+def test_a_row_names_the_server_where_one_is_listed(place: tuple[str, int, str], name: str) -> None:
+    assert TABLE.name_at(*place) == name

@@ -24,6 +24,7 @@ from callerid.proxy.framing import (
     Head,
     hello_is_ready,
     reader,
+    skip_interim,
 )
 
 TOKEN = tokens.mint(bytes(range(32))).encode()
@@ -191,3 +192,22 @@ HELLO = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc" + b"a" * 508
 )
 def test_a_hello_is_read_when_it_is_whole(sentence: str, data: bytes, ready: bool | None) -> None:
     assert hello_is_ready(data) is ready, sentence
+
+
+@pytest.mark.parametrize(
+    ("raw", "count", "rest"),
+    [
+        pytest.param(b"HTTP/1.1 200 OK\r\n\r\n", 0, b"HTTP/1.1 200 OK\r\n\r\n", id="an answer"),
+        pytest.param(
+            b"HTTP/1.1 100 X\r\n\r\nHTTP/1.0 103 Y\r\nL: x\r\n\r\nHTTP", 2, b"HTTP", id="two before it"
+        ),
+        pytest.param(b"HTTP/1.1 103 X\r\nL: x\r\n", 0, b"HTTP/1.1 103 X\r\nL: x\r\n", id="half of one"),
+        pytest.param(b"HTTP/1.1 101 X\r\n\r\n", 0, b"HTTP/1.1 101 X\r\n\r\n", id="one that leaves HTTP"),
+        pytest.param(b"HTTP/1.1 1x3 X\r\n\r\n", 0, b"HTTP/1.1 1x3 X\r\n\r\n", id="no number"),
+        pytest.param(b"", 0, b"", id="nothing"),
+    ],
+)
+def test_interim_answers_are_taken_off(raw: bytes, count: int, rest: bytes) -> None:
+    buffer = ReceiveBuffer()
+    buffer += raw
+    assert (skip_interim(buffer), bytes(buffer)) == (count, rest)

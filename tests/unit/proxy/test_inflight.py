@@ -40,6 +40,8 @@ LISTEN = (said(MessageType.HTTP, "http/GET"),)
         ("a cancellation", (said(MessageType.NOTIFICATION, "notifications/cancelled"),), (Sort.REQUEST, 0)),
         ("an answer to the server", (said(MessageType.RESPONSE, "response"),), (Sort.REQUEST, 0)),
         ("the end of a session", (said(MessageType.HTTP, "http/DELETE"),), (Sort.REQUEST, 0)),
+        ("a download from an API", (replace(LISTEN[0], kind=Kind.HTTP),), (Sort.REQUEST, 1)),
+        ("a POST to an API", (replace(LISTEN[0], method="http/PUT", kind=Kind.HTTP),), (Sort.REQUEST, 1)),
     ],
 )
 def test_an_exchange_takes_what_it_asks_for(

@@ -1,0 +1,57 @@
+"""What the head of an answer says about its body: whether it can be judged, and searched for secrets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from mitmproxy import http
+
+from callerid.proxy.calls import Call
+
+_ODD_CHARSETS = (
+    b"utf-16",
+    b"utf16",
+    b"utf-32",
+    b"utf32",
+    b"utf-7",
+    b"utf7",
+    b"ucs",
+    b"iso-10646",
+    b"unicode",
+)
+"""Beginnings of charsets in which the bytes of a secret are not those of ASCII: it would pass unseen."""
+
+
+def flaw(response: http.Response, heads: Mapping[bytes, list[bytes]], call: Call) -> str | None:
+    """Why the answer cannot be given out, as a clause; None if it can be.
+
+    Args:
+        response: the answer, of which only the head is looked at.
+        heads: its headers by lower-case name.
+        call: what it answers.
+    """
+    if 100 <= response.status_code < 200:
+        return f"the server answered with the interim status {response.status_code}"
+    if any(coding.strip().lower() not in (b"", b"identity") for coding in heads.get(b"content-encoding", ())):
+        return "the server compressed its answer although it was asked not to"
+    types = heads.get(b"content-type", ())
+    if call.is_api:
+        if any(_charset(value).startswith(_ODD_CHARSETS) for value in types):
+            return "the server's answer is in a charset in which no secret could be found"
+        return None
+    is_read = any(is_stream(value) or b"json" in value.lower() for value in types)
+    # Clients decode by this parameter: in another charset they would read what nobody judged.
+    if is_read and any(_charset(value) not in (b"", b"utf-8", b"utf8", b"us-ascii") for value in types):
+        return "the server's answer is not in UTF-8"
+    return None
+
+
+def is_stream(content_type: bytes) -> bool:
+    """Whether some client takes an answer of this type for an event stream: they look at its beginning."""
+    return content_type.strip().lower().startswith(b"text/event-stream")
+
+
+def _charset(content_type: bytes) -> bytes:
+    parameters = content_type.lower().replace(b",", b";").split(b";")[1:]
+    named = [p.partition(b"=")[2] for p in parameters if p.partition(b"=")[0].strip() == b"charset"]
+    return b" ".join(value.strip(b" \t\"'") for value in named)

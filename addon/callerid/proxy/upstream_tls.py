@@ -1,0 +1,84 @@
+"""The client certificate that a connection to a listed server shows, where its credential is one.
+
+mitmproxy has one set of client certificates for everybody, in files, in contexts that it shares. Here each
+version of a credential has a context of its own, the key is never in a file of ours, and only connections to
+the bound host and port use it (law 5). What was rotated counts for new connections.
+"""
+
+from __future__ import annotations
+
+import logging
+from functools import partial
+
+from mitmproxy import connection, ctx, tls
+from mitmproxy.addons import tlsconfig
+from mitmproxy.net import tls as net_tls
+from OpenSSL import SSL, crypto
+
+from callerid.credentials import clientcert
+from callerid.credentials.inject import Injection, spend
+from callerid.credentials.secret import PemSecret
+from callerid.proxy.crediting import certificate_at
+from callerid.proxy.rooms import Rooms
+
+logger = logging.getLogger(__name__)
+
+_made: dict[str, tuple[PemSecret, SSL.Context]] = {}
+"""By credential: the newest version's context. It is the library's object that holds the key, as it must."""
+
+
+class NoCertificate(Exception):
+    """The certificate for this place is not to be had: the connection must not go on without it."""
+
+
+def show_certificate(data: tls.TlsData, rooms: Rooms) -> None:
+    """Have the connection show the certificate of the servers at its place, if their credential is one.
+
+    Raises:
+        NoCertificate: there is one to show, and it cannot be.
+    """
+    conn = data.conn
+    if not isinstance(conn, connection.Server) or conn.address is None or data.ssl_conn is None:
+        return
+    host, port = conn.address[:2]
+    name = certificate_at(rooms, host, port)
+    if name is None:
+        return
+    found = rooms.store.at(name, host, port)
+    if not isinstance(found, Injection) or not isinstance(found.secret, PemSecret):
+        raise NoCertificate(f"the client certificate for {host}:{port} is not to be had")
+    # What mitmproxy has set on the connection stays: the name to verify, and the protocols to offer.
+    data.ssl_conn.set_context(_context(name, found.secret, conn))
+
+
+def _context(name: str, secret: PemSecret, conn: connection.Server) -> SSL.Context:
+    held = _made.get(name)
+    if held is not None and held[0] is secret:
+        return held[1]
+    options = ctx.options
+    ciphers = conn.cipher_list or tlsconfig._default_ciphers(net_tls.Version[options.tls_version_server_min])
+    # Without its cache: that one is for contexts that everybody shares.
+    context: SSL.Context = net_tls.create_proxy_server_context.__wrapped__(
+        method=net_tls.Method.TLS_CLIENT_METHOD,
+        min_version=net_tls.Version[options.tls_version_server_min],
+        max_version=net_tls.Version[options.tls_version_server_max],
+        cipher_list=tuple(ciphers),
+        ecdh_curve=net_tls.get_curve(options.tls_ecdh_curve_server),
+        verify=net_tls.Verify.VERIFY_PEER,
+        ca_path=options.ssl_verify_upstream_trusted_confdir,
+        ca_pemfile=options.ssl_verify_upstream_trusted_ca,
+        client_cert=None,
+        legacy_server_connect=False,
+    )
+    spend(secret, partial(_load, context, secret.label))
+    _made[name] = secret, context
+    return context
+
+
+def _load(context: SSL.Context, label: str, text: str) -> None:
+    pair = clientcert.read(label, text)
+    context.use_certificate(crypto.X509.from_cryptography(pair.leaf))
+    for link in pair.chain:
+        context.add_extra_chain_cert(crypto.X509.from_cryptography(link))
+    context.use_privatekey(crypto.PKey.from_cryptography_key(pair.key))
+    context.check_privatekey()
