@@ -20,6 +20,8 @@ _ODD_CHARSETS = (
     b"unicode",
 )
 """Beginnings of charsets in which the bytes of a secret are not those of ASCII: it would pass unseen."""
+_PLAIN_FORMS = (b"", b"7bit", b"8bit", b"binary")
+"""Values of ``Content-Transfer-Encoding`` that change nothing. It is of MIME, not HTTP, but some decode it."""
 
 
 def flaw(response: http.Response, heads: Mapping[bytes, list[bytes]], call: Call) -> str | None:
@@ -32,17 +34,33 @@ def flaw(response: http.Response, heads: Mapping[bytes, list[bytes]], call: Call
     """
     if 100 <= response.status_code < 200:
         return f"the server answered with the interim status {response.status_code}"
-    if any(coding.strip().lower() not in (b"", b"identity") for coding in heads.get(b"content-encoding", ())):
-        return "the server compressed its answer although it was asked not to"
+    hidden = hidden_body(heads)
+    if hidden is not None or call.is_api:
+        return hidden
     types = heads.get(b"content-type", ())
-    if call.is_api:
-        if any(_charset(value).startswith(_ODD_CHARSETS) for value in types):
-            return "the server's answer is in a charset in which no secret could be found"
-        return None
     is_read = any(is_stream(value) or b"json" in value.lower() for value in types)
     # Clients decode by this parameter: in another charset they would read what nobody judged.
     if is_read and any(_charset(value) not in (b"", b"utf-8", b"utf8", b"us-ascii") for value in types):
         return "the server's answer is not in UTF-8"
+    return None
+
+
+def hidden_body(heads: Mapping[bytes, list[bytes]]) -> str | None:
+    """Why no secret could be found in the body, as a clause; None if the head does not say so.
+
+    What the head does not say is not known: the charset and the encoding of a part of a multipart body, or
+    of a document that names its own in its first line.
+    """
+    if any(coding.strip().lower() not in (b"", b"identity") for coding in heads.get(b"content-encoding", ())):
+        return "the server compressed its answer although it was asked not to"
+    codings = b",".join(heads.get(b"transfer-encoding", ())).split(b",")
+    if any(coding.strip().lower() not in (b"", b"identity", b"chunked") for coding in codings):
+        return "the server compressed its answer on the way"
+    forms = heads.get(b"content-transfer-encoding", ())
+    if any(form.strip().lower() not in _PLAIN_FORMS for form in forms):
+        return "the server's answer is in an encoding in which no secret could be found"
+    if any(_charset(value).startswith(_ODD_CHARSETS) for value in heads.get(b"content-type", ())):
+        return "the server's answer is in a charset in which no secret could be found"
     return None
 
 
