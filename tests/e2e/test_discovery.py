@@ -681,9 +681,14 @@ def test_a_disguised_call_is_named_in_its_row(observing: Wild, place: str) -> No
 # -- with the official SDK ------------------------------------------------------------------------
 
 
+OWN_SECRET = "shadow-secret-77aa0b1c5d"
+OWN_KEY = {"Authorization": f"Bearer {OWN_SECRET}"}
+"""These servers want one; towards a server that is not listed the caller brings its own."""
+
+
 @pytest.fixture(scope="module")
 def sdk(tmp_path_factory: pytest.TempPathFactory, pki: h.Pki) -> Iterator[tuple[h.SdkServer, h.Partner]]:
-    server = h.SdkServer(tmp_path_factory.mktemp("sdk"), pki)
+    server = h.SdkServer(tmp_path_factory.mktemp("sdk"), pki, OWN_SECRET)
     client = h.Partner("tests.e2e.sdk_client", environ={})
     try:
         assert server.partner.hear() == client.hear() == {"ready": True}
@@ -693,8 +698,6 @@ def sdk(tmp_path_factory: pytest.TempPathFactory, pki: h.Pki) -> Iterator[tuple[
         server.stop()
 
 
-OWN_KEY = {"Authorization": f"Bearer {h.SECRET}"}
-"""These servers want one; towards a server that is not listed the caller brings its own."""
 
 
 def through(house: Wild) -> dict[str, str]:

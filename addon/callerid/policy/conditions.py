@@ -130,7 +130,7 @@ def _into(value: object, step: str) -> list[object]:
     if isinstance(value, _Sign):
         return [value]
     if isinstance(value, Mapping):
-        return [BROKEN] if step == "*" else [value.get(step, ABSENT)]
+        return [BROKEN if step == "*" or _named_oddly(step, value) else value.get(step, ABSENT)]
     if isinstance(value, list | tuple):
         if step == "*":
             return list(value) or [ABSENT]
@@ -138,6 +138,17 @@ def _into(value: object, step: str) -> list[object]:
             index = int(step)
             return [value[index] if index < len(value) else ABSENT]
     return [BROKEN]
+
+
+def _named_oddly(name: str, members: Mapping[str, object]) -> bool:
+    """Whether ``name`` is not there, but some server finds it: by another case, or as ``name[]`` or ``name.x``."""
+    return name not in members and any(_base(member) == _base(name) for member in members)
+
+
+def _base(name: str) -> str:
+    """The name as the most lenient readers of JSON and of forms have it."""
+    plain = name.strip().partition("[")[0].partition(".")[0]
+    return plain.lower() if plain.isascii() else plain.upper().casefold()
 
 
 def json_type(value: object) -> str:

@@ -118,10 +118,11 @@ def _one_spelling(path: str) -> str:
 
 
 def _method(wanted: str, actual: str) -> Tri:
-    """Any, the same, or in doubt: some servers take ``delete`` for ``DELETE``."""
+    """Any, the same, or in doubt: some servers take ``delete`` for ``DELETE``, and do for HEAD all of GET."""
     if wanted in ("*", actual):
         return True
-    return None if actual.upper() == wanted else False
+    upper = actual.upper()
+    return None if wanted == upper or (wanted, upper) == ("GET", "HEAD") else False
 
 
 def _something(segment: str) -> Tri:

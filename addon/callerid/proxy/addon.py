@@ -27,7 +27,19 @@ from callerid.model import (
     Reason,
     Verdict,
 )
-from callerid.proxy import bodies, engine, faults, harden, limits, observe, propagate, reply, shut, translate
+from callerid.proxy import (
+    beside,
+    bodies,
+    engine,
+    faults,
+    harden,
+    limits,
+    observe,
+    propagate,
+    reply,
+    shut,
+    translate,
+)
 from callerid.proxy.calls import Call, Memory
 from callerid.proxy.connections import ConnectionHooks
 from callerid.proxy.desk import Desk, is_for_desk
@@ -198,6 +210,7 @@ class CalleridAddon(ConnectionHooks):
         translate.let_go(flow, call, propagate.speak(ruling, now_us()))
         self.tell(ruling, facts)
         if call.observed:
+            beside.ask_plainly(flow.request, self.runtime.rooms)
             observe.remember(flow, facts)
 
     async def refuse_fault(self, flow: http.HTTPFlow, reason: Reason, detail: str) -> None:
@@ -237,6 +250,11 @@ class CalleridAddon(ConnectionHooks):
             await self.refuse_fault(flow, Reason.INTERNAL_ERROR, "the request was never decided")
             return
         call = self.memory.call(flow)
+        if call is None or (call.allowed and call.observed):
+            withheld = await beside.withhold_or_scrub(flow, call, self.runtime)
+            if withheld is not None:
+                observe.withhold(flow, withheld)
+                return
         if call is None:
             await observe.begin(flow, self.memory, self.runtime)
             return

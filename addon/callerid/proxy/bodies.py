@@ -25,6 +25,8 @@ from mitmproxy.proxy.layers.http._events import (
     RequestData,
     RequestEndOfMessage,
     RequestProtocolError,
+    ResponseData,
+    ResponseEndOfMessage,
     ResponseProtocolError,
 )
 from mitmproxy.proxy.layers.http._hooks import HttpErrorHook
@@ -40,6 +42,8 @@ FOREIGN = "callerid.foreign"
 """Set in ``flow.metadata`` of traffic with servers that nobody lists: its answers are not held back."""
 PASSES = "callerid.passes"
 """Set for calls to HTTP APIs: a large answer is not held back, but scrubbed as it passes."""
+SCRUBBED = "callerid.scrubbed"
+"""Set to what an answer that is not held passes through: it takes secrets out."""
 STREAMED = "callerid.streamed"
 """Set where the body of a request goes on as it comes: judged by its head and its beginning."""
 REFUSED = "callerid.refused"
@@ -124,6 +128,16 @@ class TokenScan:
         """What was held back: the body is over, so no token can begin in it."""
         held, self._held = self._held, b""
         return held
+
+
+class Cleans(Protocol):
+    """What takes secrets out of a body that passes."""
+
+    def feed(self, data: bytes) -> bytes:
+        """What may go on by now; perhaps nothing."""
+
+    def end(self) -> bytes:
+        """The rest."""
 
 
 class Stream(PatientExchange):
@@ -236,6 +250,20 @@ class Stream(PatientExchange):
         self.server_state = self.state_errored
 
     # -- answers -------------------------------------------------------------------------------
+
+    def state_stream_response_body(self, event: Any) -> Any:
+        """As ``heads`` has it, without the secrets that are looked for in this answer."""
+        cleans: Cleans | None = self.flow.metadata.get(SCRUBBED)
+        if cleans is not None and isinstance(event, ResponseData):
+            clean = cleans.feed(event.data)
+            if not clean:
+                return
+            event = ResponseData(self.stream_id, clean)
+        elif cleans is not None and isinstance(event, ResponseEndOfMessage):
+            rest = cleans.end()
+            if rest:
+                yield from super().state_stream_response_body(ResponseData(self.stream_id, rest))
+        yield from super().state_stream_response_body(event)
 
     def _check_answer(self) -> Any:
         if self.flow.metadata.get(FOREIGN) or self.flow.metadata.get(PASSES):

@@ -6,6 +6,7 @@ from typing import Final
 
 from mitmproxy import http
 
+from callerid.credentials.scrub import Scrubber
 from callerid.proxy.calls import Call
 from callerid.proxy.findings import echoed
 from callerid.proxy.runtime import Runtime
@@ -18,16 +19,23 @@ challenge not the caller's to answer, for a login there would lead past the shar
 
 def clean_head(response: http.Response, call: Call, runtime: Runtime, time_us: int) -> None:
     """Take out what is not the caller's to see. A secret in it is told."""
-    scrubber = runtime.rooms.store.scrubber
     shared = call.injection is not None and call.injection.shared
     drop = _DROP | _SHARED if shared else _DROP
-    fields = [field for field in response.headers.fields if field[0].lower() not in drop]
+    response.headers.fields = tuple(f for f in response.headers.fields if f[0].lower() not in drop)
+    response.trailers = None
+    for where in scrubbed_head(response, runtime.rooms.store.scrubber):
+        echoed(call, runtime.rooms, runtime.finding, where, time_us)
+
+
+def scrubbed_head(response: http.Response, scrubber: Scrubber) -> list[str]:
+    """Take secrets out of a head; where they were, in words."""
+    found = []
+    fields = response.headers.fields
     if scrubber.holds(b"\n".join(part for field in fields for part in field)):
         cleaned = [(scrubber.scrub(name)[0], scrubber.scrub(value)[0]) for name, value in fields]
-        fields = [field for field in cleaned if b" " not in field[0] and b"[" not in field[0]]
-        echoed(call, runtime.rooms, runtime.finding, "in a header", time_us)
+        response.headers.fields = tuple(f for f in cleaned if b" " not in f[0] and b"[" not in f[0])
+        found.append("in a header")
     if scrubber.holds(response.data.reason):
         response.reason = ""
-        echoed(call, runtime.rooms, runtime.finding, "in the reason phrase", time_us)
-    response.headers.fields = tuple(fields)
-    response.trailers = None
+        found.append("in the reason phrase")
+    return found

@@ -20,7 +20,7 @@ from callerid.errors import StoreError
 from callerid.identity.presented import Presented
 from callerid.mcp.recognise import may_be_message
 from callerid.model import Malformed, Reason, Rejected
-from callerid.proxy import bodies, desk, engine, faults, reply, shut, translate
+from callerid.proxy import beside, bodies, desk, engine, faults, reply, shut, translate
 from callerid.proxy.calls import Call, ClientState, Memory
 from callerid.proxy.destination import DEFAULT_PORTS, Governed, Unlisted, split_authority
 from callerid.proxy.facts import Facts, Ruling
@@ -108,6 +108,7 @@ class EarlyRefusals:
         translate.let_pass(flow, (*ours, *seen.noticed.strip))
         if seen.noticed.path is not None:
             flow.request.path = seen.noticed.path
+        beside.ask_plainly(flow.request, rooms)
         rooms.hygiene.tell(found_passing(facts, seen, ours, rooms), self.runtime.finding)
 
     def tell(self, ruling: Ruling, facts: Facts) -> None:

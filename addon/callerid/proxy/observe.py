@@ -76,7 +76,7 @@ async def begin(flow: http.HTTPFlow, memory: Memory, runtime: Runtime) -> None:
                 flow.metadata[HEAD_WAITS] = watch
     except StoreError as error:
         logger.error("callerid: an answer of an unlisted server is withheld without its row: %s", error)
-        _withhold(flow, answers.refusal(None, reason=Reason.AUDIT_UNAVAILABLE, event_id=new_id(),
+        withhold(flow, answers.refusal(None, reason=Reason.AUDIT_UNAVAILABLE, event_id=new_id(),
                                         rule=None, say=None, hidden=False))  # fmt: skip
 
 
@@ -101,7 +101,7 @@ async def _found_by_head(flow: http.HTTPFlow, facts: Facts, memory: Memory, runt
     await runtime.record(ruling.records)
     runtime.rooms.hygiene.tell(found_in(ruling, facts, runtime.rooms), runtime.finding)
     if ruling.answer is not None:
-        _withhold(flow, ruling.answer)
+        withhold(flow, ruling.answer)
         return
     flow.metadata[FACTS] = facts
     follow(flow, call, memory, runtime)
@@ -121,7 +121,7 @@ def _begin_call(flow: http.HTTPFlow, facts: Facts, ruling: Ruling, memory: Memor
     return call
 
 
-def _withhold(flow: http.HTTPFlow, answer: answers.Answer) -> None:
+def withhold(flow: http.HTTPFlow, answer: answers.Answer) -> None:
     """Give the client our answer: nothing of the server's has gone on, and the rest of it is not awaited."""
     response = reply.fitting(flow, reply.to_response(answer))
     if flow.response is not None:

@@ -35,10 +35,11 @@ async def settled(ruling: Ruling, client: connection.Client, clock: Callable[[],
             for record in ruling.records
         )
         return replace(ruling, records=gone, pending=None)
+    again = pending.again(datetime.fromtimestamp(clock() / 1e6, UTC))
     return replace(
-        pending.again(datetime.fromtimestamp(clock() / 1e6, UTC)),
+        again,
         conversation=ruling.conversation,
         session=ruling.session,
-        target=ruling.target,
+        target=again.target if again.target is not None else ruling.target,
         judged=ruling.judged,
     )

@@ -204,6 +204,7 @@ async def close_answer(flow: http.HTTPFlow, call: Call, runtime: Runtime) -> Non
     if response is None or call.observed:
         finish(flow, call, runtime)
         return
+    response.trailers = None  # HTTP/2 has them, and they came after the head was cleaned
     if call.refusal is None and not call.streaming:
         await _judge_body(response, call, runtime)
     if call.refusal is not None and not call.streaming:

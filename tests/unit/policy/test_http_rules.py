@@ -65,6 +65,11 @@ GOOD: dict[str, Any] = {"query": {}, "body": {"amount": 40, "test": False}}
         pytest.param("sam", "GET /v1/charges", {"query": {}}, Reason.GRANTED, "reads", id="a query that may be left out"),
         pytest.param("sam", "GET /v1/charges", {"query": {"limit": "500"}}, Reason.REQUIREMENT_FAILED, "small-pages", id="a query that is too much"),
         pytest.param("sam", "GET /v1/charges", {"query": {"limit": ["5", "500"]}}, Reason.REQUIREMENT_FAILED, "small-pages", id="a query twice"),
+        pytest.param("sam", "GET /v1/charges", {"query": {"LIMIT": "500"}}, Reason.REQUIREMENT_FAILED, "small-pages", id="an optional parameter in other letters is not left out"),
+        pytest.param("sam", "GET /v1/charges", {"query": {"limit[]": "500"}}, Reason.REQUIREMENT_FAILED, "small-pages", id="nor with brackets"),
+        pytest.param("sam", "GET /v1/charges", {"query": {" limit": "500"}}, Reason.REQUIREMENT_FAILED, "small-pages", id="nor behind a blank"),
+        pytest.param("sam", "GET /v1/charges", {"query": {"limit.max": "500"}}, Reason.REQUIREMENT_FAILED, "small-pages", id="nor with a part of it"),
+        pytest.param("sam", "GET /v1/charges", {"query": {"limits": "500"}}, Reason.GRANTED, "reads", id="another parameter is another"),
         pytest.param("sam", "GET", None, Reason.RULE_DENIED, "no-secrets", id="no path at all"),
     ],
 )  # fmt: skip
