@@ -21,7 +21,7 @@ type Tree = Mapping[str, str]
 """Path below addon/, with slashes -> source text."""
 type Rule = Callable[[Tree], list[str]]
 
-BASE = frozenset({"reasons", "model", "errors", "config", "home"})
+BASE = frozenset({"reasons", "model", "errors", "config", "home", "trust"})
 ROOMS = frozenset({"mcp", "identity", "policy", "credentials", "audit"})
 ALLOWED: Mapping[str, frozenset[str]] = {
     "__init__": frozenset(),
@@ -30,6 +30,7 @@ ALLOWED: Mapping[str, frozenset[str]] = {
     "errors": frozenset(),
     "config": frozenset({"model", "errors"}),
     "home": frozenset({"model", "errors", "config"}),
+    "trust": frozenset({"errors"}),
     **dict.fromkeys(ROOMS, BASE),
     "proxy": BASE | ROOMS,
     "cli": BASE | ROOMS | {"proxy"},

@@ -120,7 +120,8 @@ class Server:
     """One governed server: MCP, or (``kind`` ``http``) an HTTP API. ``host`` is lower-case ASCII (IDNA).
 
     ``path`` begins with a slash. ``targets`` maps a tool's name to the argument (name or JSON pointer) that
-    says what it acts on.
+    says what it acts on. ``headers``: of an HTTP API, the lower-case names of those that go on to it besides
+    the usual ones, and are arguments of its calls.
     """
 
     id: str
@@ -133,6 +134,7 @@ class Server:
     targets: Mapping[str, str] = field(default_factory=lambda: EMPTY)
     kind: Literal["mcp", "http"] = "mcp"
     assertion: Assertion | None = None
+    headers: tuple[str, ...] = ()
 
     @property
     def url(self) -> str:

@@ -93,7 +93,8 @@ class Ceiling:
 class Caller:
     """Who is calling, as verified: the answer of ``identity.identify``.
 
-    ``via`` is the id of the trusted hop that spoke for the caller, None where the caller came itself.
+    ``via`` is the id of the trusted hop that it came through, None where the caller came itself.
+    ``spoken_for``: the hop wrote the request, so what its connection and its CONNECT show is the hop's own.
     """
 
     principal: Principal
@@ -107,16 +108,21 @@ class Caller:
     ceilings: tuple[Ceiling, ...] = ()
     expires_us: int | None = None
     via: str | None = None
+    spoken_for: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rejected:
-    """Evidence that does not make a caller. ``subject`` is what it *says*, for the row only."""
+    """Evidence that does not make a caller. ``subject`` is what it *says*, for the row only.
+
+    ``via``: the id of the trusted hop that it came through.
+    """
 
     reason: Reason
     detail: str
     subject: str | None = None
     credential_id: str | None = None
+    via: str | None = None
 
 
 class Kind(StrEnum):

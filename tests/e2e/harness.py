@@ -374,6 +374,8 @@ class Proxy:
         if self.entry == "mitmdump":
             for port in self.ports:
                 wait_for(lambda port=port: self._dead() or _connects(port), "mitmdump listens")
+            # It listens before the addon has made its home: then commands find no registry yet.
+            wait_for(lambda: self._dead() or (self.home / "audit.db").exists(), "the home is made")
             if self._dead():
                 raise AssertionError("mitmdump did not start:\n" + "\n".join(self.output))
             return

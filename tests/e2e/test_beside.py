@@ -1,10 +1,11 @@
-"""Paths of a listed host that are not listed: the server there knows the secret, and callers do not get it."""
+"""Paths of a listed host that are not listed: the server knows the secret there, and no caller gets it."""
 
 from __future__ import annotations
 
 import base64
 import gzip
 import queue
+import sqlite3
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -38,7 +39,12 @@ class Place:
         return got
 
     def findings(self) -> list[dict[str, object]]:
-        return self.proxy.select("SELECT * FROM findings WHERE kind = 'secret_echoed' ORDER BY seq")
+        db = sqlite3.connect(f"file:{self.proxy.home / 'audit.db'}?mode=ro", uri=True)
+        try:
+            db.row_factory = sqlite3.Row
+            return [dict(row) for row in db.execute("SELECT * FROM findings WHERE kind = 'secret_echoed'")]
+        finally:
+            db.close()
 
 
 @pytest.fixture(scope="module")
@@ -110,11 +116,10 @@ def test_what_comes_goes_on_at_once(place: Place, answers: Callable[[h.Reply], N
     client.close()
 
 
-def test_what_is_observed_there_is_scrubbed_as_well(
-    place: Place, answers: Callable[[h.Reply], None]
-) -> None:
+def test_what_is_observed_there_is_scrubbed_as_well(place: Place, answers: Callable[[h.Reply], None]) -> None:
     text = f"you sent {h.SECRET}"
-    answers(h.json_reply({"jsonrpc": "2.0", "id": 7, "result": {"content": [{"type": "text", "text": text}]}}))
+    result = {"content": [{"type": "text", "text": text}]}
+    answers(h.json_reply({"jsonrpc": "2.0", "id": 7, "result": result}))
     since = h.newest(place.proxy)
     got = place.get(place.listed, "POST", "/elsewhere", body=h.tool("read_thing", {"x": 1}, 7))
     assert got.whole

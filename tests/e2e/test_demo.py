@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,7 +27,13 @@ DEADLINE = 100.0
 class Demo:
     """One run of the demo, with a temporary folder of its own to leave nothing in."""
 
-    def __init__(self, folder: Path, *arguments: str, environ: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *arguments: str,
+        environ: dict[str, str] | None = None,
+        program: tuple[str, ...] = ("-m", "callerid"),
+    ) -> None:
         self.temporary = folder / "tmp"
         self.temporary.mkdir()
         self.environ = {
@@ -40,7 +47,7 @@ class Demo:
             **(environ or {}),
         }
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "callerid", "demo", *arguments],
+            [sys.executable, *program, "demo", *arguments],
             env=self.environ,
             cwd=folder,
             stdin=subprocess.DEVNULL,
@@ -90,7 +97,7 @@ def start(tmp_path: Path) -> Iterator[type[Demo]]:
     runs: list[Demo] = []
 
     class Known(Demo):
-        def __init__(self, *arguments: str, **more: dict[str, str]) -> None:
+        def __init__(self, *arguments: str, **more: Any) -> None:
             super().__init__(tmp_path, *arguments, **more)
             runs.append(self)
 
@@ -130,6 +137,10 @@ def test_the_story_is_told_and_kept_where_asked(start: type[Demo], tmp_path: Pat
     assert code == 0, out + err
     assert "checks hold" in out
     assert "Customer tables leave the warehouse only through the data" in out
+    assert "read_ticket for user:alice@corp.example, by researcher for claude-code" in out
+    assert re.search(
+        r"held: t_[0-9a-f]{12} of claude-code; agents: claude-code, researcher; groups: eng", out
+    )
     assert err == f"rules, audit and logs are in {kept}\n"
     assert run.relatives() == {}
     assert run.left() == []
@@ -184,8 +195,42 @@ def masked(output: str) -> list[list[str]]:
 def test_the_readme_shows_the_rows_that_the_demo_must_leave() -> None:
     query, shown = readme_queries()[0]
     assert query == f'sqlite3 -readonly -box DIR/home/audit.db "{cast.QUERY}"'
-    rows = [[str(cell) for cell in act.row() if cell is not None] for act in cast.ACTS]
+    rows = [" ".join(cell for cell in act.row() if cell).split() for act in cast.ACTS]
     assert masked(shown) == [list(cast.COLUMNS), *rows]
+
+
+SABOTAGE = r"""
+from callerid.cli.demo import rules, stage
+from callerid.cli.main import main
+
+rules._SERVERS = rules._SERVERS.replace("    assertion: {{}}\n", "")
+stage.NARROWER = ("--ttl", "5m")
+said = {"new": True, "tokens": [], "agents": [], "groups": []}
+stage.Stage.block = lambda self, who: ("true", {**said, "subject": who})
+main()
+"""
+
+
+def test_without_what_it_shows_the_demo_fails(start: type[Demo]) -> None:
+    """The server is told nothing, the sub-agent's token is no narrower, and Bob is not blocked."""
+    run = start("--json", program=("-c", SABOTAGE))
+    code, out, _ = run.finish()
+    assert code == 1, out
+    report = json.loads(out)
+    assert report["failure"] is None
+    failed = [check["name"] for check in report["checks"] if not check["ok"]]
+    rows = {f"{act.client} {act.tool}": n for n, act in enumerate(cast.ACTS, 1)}
+    assert failed == [
+        f"row {rows['researcher close_ticket']}: researcher tickets.close_ticket deny outside_scope",
+        f"row {rows['bob-cli query'] - 1}: bob warehouse.query deny principal_blocked",
+        f"row {rows['bob-cli query']}: bob-cli warehouse.query deny principal_blocked",
+        "every client got its result or a refusal that it can read",
+        "the servers got the allowed calls and no other",
+        "the server that asked knows who called, and by which decision",
+        "the sub-agent's token is narrower and ends sooner than the one it is derived from",
+        "block says what Bob still holds",
+        "the shared keys are the same after the block as before",
+    ]
 
 
 @pytest.mark.parametrize(

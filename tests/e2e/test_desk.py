@@ -433,3 +433,43 @@ def test_in_reverse_mode_the_desk_has_a_port(
             assert answer is not None
             assert answer.status == status
         assert [row["server"] for row in proxy.rows()] == ["callerid"] * 3
+
+
+def test_what_is_too_long_is_refused_in_the_desks_own_words(house: House) -> None:
+    asked = derive(house, h.mint(house.proxy), b" " * 20_000)
+    assert (asked.status, asked.json["error"]) == (413, "too_large")
+    row = asked.row(verdict="deny", reason="too_large", server="callerid")
+    assert asked.json["decision"] == row["event_id"]
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        pytest.param(b"GET / HTTP/1.1\r\n\r\n", id="no Host"),
+        pytest.param(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0", id="HTTP/2 without TLS"),
+    ],
+)
+def test_a_request_that_names_no_place_is_refused_with_a_row(house: House, sent: bytes) -> None:
+    since = h.newest(house.proxy)
+    client = house.proxy.plain()
+    client.send(sent)
+    client.sock.settimeout(10)
+    assert b" 200 " not in client.sock.recv(200)
+    client.close()
+    [row] = h.settled(house.proxy, since, 1)
+    assert (row["verdict"], row["reason"], row["server"]) == ("deny", "malformed_http", "-")
+
+
+def test_calls_of_an_api_can_be_all_that_a_derived_token_is_good_for(house: House) -> None:
+    made = derive(house, h.mint(house.proxy), {"tools": ["http:GET /**"]})
+    assert made.status == 201
+    assert made.json["tools"] == ["http:GET /**"]
+    house.ask(**carried(made.json["token"], "authorization")).refused("outside_scope")
+
+
+def test_a_token_in_what_is_asked_is_refused_and_kept_nowhere(house: House) -> None:
+    token = h.mint(house.proxy)
+    asked = derive(house, token, {"agent": token})
+    assert (asked.status, asked.json["error"]) == (400, "token_in_request")
+    asked.row(verdict="deny", reason="token_in_request")
+    assert token not in json.dumps(house.proxy.rows("1"), default=str)

@@ -698,8 +698,6 @@ def sdk(tmp_path_factory: pytest.TempPathFactory, pki: h.Pki) -> Iterator[tuple[
         server.stop()
 
 
-
-
 def through(house: Wild) -> dict[str, str]:
     place = f"http://alice:{house.token}@localhost:{house.proxy.port}"
     return {"HTTPS_PROXY": place, "NO_PROXY": "", "SSL_CERT_FILE": str(house.proxy.ca_cert)}

@@ -69,6 +69,8 @@ def test_a_hop_that_is_taken_out_of_the_rules_speaks_for_nobody(gate: Gate) -> N
     client = gate.open(sent)
     row = turn(gate, client, sent).row
     assert (row["principal"], row["via"]) == (ALICE, "envoy")
+    gone = Sent("reverse", inner="hop", headers=[gate.forwarded("revoked", "xfcc")])
+    assert turn(gate, client, gone).refused("certificate_revoked")["via"] == "envoy"
     rules = (gate.proxy.rules / "identities.yaml").read_text()
     start, end = rules.index("trusted_hops:"), rules.index("groups:")
     written(gate, "identities.yaml", rules[:start] + rules[end:])

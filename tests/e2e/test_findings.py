@@ -179,6 +179,21 @@ def test_a_token_sent_to_another_host_is_told_and_does_not_get_there(
         assert finding["principal"] == who
 
 
+def test_what_is_shown_to_callerid_itself_is_not_abroad(office: Office) -> None:
+    token = h.mint(office.proxy, "user:deskbound@corp.example")
+    client = office.proxy.plain()
+    head = ("GET http://callerid.internal/whoami HTTP/1.1", "Host: callerid.internal")
+    client.send("\r\n".join((*head, f"Authorization: Bearer {token}")).encode() + b"\r\n\r\n")
+    answer = client.read()
+    client.close()
+    assert answer is not None
+    assert answer.status == 200
+    fence = h.mint(office.proxy, "user:deskfence@corp.example")
+    office.send(office.wild, f"X-Own: {fence}", who=None, target="/page", body=b"", verb="GET")
+    office.await_found("credential = ?", h.token_id(fence))
+    assert office.ask("select * from findings where kind = 'token_abroad' and server = 'callerid'") == []
+
+
 def test_the_carriers_of_a_proxy_are_not_abroad(office: Office) -> None:
     token = h.mint(office.proxy, "user:homebody@corp.example")
     office.send(office.wild, f"X-Callerid-Token: {token}", who=None, target="/page", body=b"", verb="GET")

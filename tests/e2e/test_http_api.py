@@ -59,6 +59,16 @@ rules:
     tools: ["http:POST /api/notes"]
     args:
       /body/to: {eq: bob, optional: true}
+  - id: own-accounts
+    effect: require
+    servers: [api]
+    tools: ["http:GET /api/accounts"]
+    args:
+      /headers/stripe-account: {glob: "acct_ours_*", optional: true}
+  - id: eng-open
+    effect: allow
+    who: ["group:engineering"]
+    servers: [open]
 """
 
 
@@ -67,7 +77,8 @@ def rules(port: int) -> dict[str, str]:
     return {
         "identities.yaml": h.identities(),
         "servers.yaml": f"version: 1\nservers:\n  - id: api\n    kind: http\n    url: https://localhost:{port}/api\n"
-        "    credential: api-key\n",
+        "    credential: api-key\n    headers: [Stripe-Account]\n"
+        f"  - id: open\n    kind: http\n    url: https://localhost:{port}/open\n",
         "credentials.yaml": "version: 1\ncredentials:\n  - id: api-key\n    source: {env: THINGS_SECRET}\n"
         f"    inject: {{bearer: {{}}}}\n    bind: {bind}\n",
         "policy.yaml": POLICY,
@@ -88,6 +99,10 @@ def answer(seen: h.Seen) -> h.Reply:
         ),
         "/api/echo": lambda: h.Reply(200, [("Content-Type", "text/plain")], b"you sent " + SPLIT + b"!"),
         "/api/escaped": lambda: h.Reply(200, AS_JSON, b'{"k":"\\u0075' + SPLIT[1:] + b'!"}'),
+        "/api/escaped-chunks": lambda: h.Reply(
+            200, AS_JSON, chunks=iter([b'{"k":"\\u0075' + SPLIT[1:9], SPLIT[9:] + b'!"}'])
+        ),
+        "/api/watch": lambda: h.Reply(200, AS_JSON, chunks=_watch()),
         "/api/split": lambda: h.Reply(200, [], chunks=iter([b"a" * 1000 + SPLIT[:9], SPLIT[9:], b" end"])),
         "/api/gzip": lambda: h.Reply(200, [("Content-Encoding", "gzip")], b"\x1f\x8b"),
         "/api/utf16": lambda: h.Reply(200, [("Content-Type", "text/plain; charset=UTF-16")], b"x\0"),
@@ -112,6 +127,12 @@ def answer(seen: h.Seen) -> h.Reply:
         reply: h.Reply = known[path]()
         return reply
     return h.json_reply({"did": f"{seen.method} {seen.path}", "body": seen.body.decode("latin-1")})
+
+
+def _watch() -> Iterator[bytes]:
+    """Changes as they come, as Kubernetes tells them; the second never comes."""
+    yield b'{"type": "ADDED"}\n'
+    time.sleep(60)
 
 
 def _tick() -> bytes:
@@ -411,6 +432,96 @@ def test_the_callers_own_credentials_stay_behind(api: Api) -> None:
         assert seen.header(name) is None
 
 
+NAMING = (
+    *(
+        "Destination",
+        "x-amz-copy-source",
+        "Sudo",
+        "X-Forwarded-Path",
+        "X-Envoy-Original-Path",
+        "Private-Token",
+    ),
+    *("X-Vault-Token", "X-Goog-Api-Key", "Stripe_Account", "X-Made-Up"),
+)
+
+
+@pytest.mark.parametrize("path", ["/api/x", "/open/x"], ids=["with a shared key", "without a credential"])
+def test_headers_that_could_name_something_else_stay_behind(api: Api, path: str) -> None:
+    usual = (("Accept", "text/x"), ("If-Match", '"e"'), ("Idempotency-Key", "k-1"), ("User-Agent", "sdk/1"))
+    tried = api.tries("GET", path, headers=(*((name, "elsewhere") for name in NAMING), *usual))
+    assert tried.answer is not None
+    assert tried.answer.status == 200
+    [seen] = tried.seen
+    assert [seen.header(name) for name in NAMING] == [None] * len(NAMING)
+    assert b"elsewhere" not in seen.raw
+    assert [seen.header(name) for name, _ in usual] == [value for _, value in usual]
+    said = "headers left behind: destination, private-token, stripe_account, sudo, x-amz-copy-source"
+    assert tried.row["detail"].startswith(said)
+    assert tried.row["detail"].endswith(", 2 more")
+
+
+def test_a_header_that_the_entry_names_goes_on_and_is_judged(api: Api) -> None:
+    tried = api.tries("GET", "/api/accounts", headers=(("Stripe-Account", "acct_ours_1"),))
+    assert served(tried).header("stripe-account") == "acct_ours_1"
+    assert json.loads(tried.row["arguments"]) == {"headers": {"stripe-account": "acct_ours_1"}}
+    assert tried.row["detail"] is None
+    for other in ("acct_2", "acct_ours_1, acct_2"):
+        tried = api.tries("GET", "/api/accounts", headers=(("STRIPE-ACCOUNT", other),))
+        assert told(tried, 403, "requirement_failed")["row"]["rule"] == "own-accounts"
+    twice = (("Stripe-Account", "acct_ours_1"), ("Stripe-Account", "acct_2"))
+    told(api.tries("GET", "/api/accounts", headers=twice), 403, "requirement_failed")
+    told(api.tries("GET", "/api/accounts", headers=(("Stripe-Account", "\xe9"),)), 400, "malformed_http")
+
+
+@pytest.mark.parametrize(
+    ("path", "place", "name"),
+    [("/api/%61dmin/x", {}, "path_not_canonical"), ("/API/x", {}, "path_not_canonical"),
+     ("/api/x", {"host": "elsewhere.corp.example"}, "destination_mismatch")],
+)  # fmt: skip
+def test_what_goes_astray_is_a_row_of_an_http_call(
+    api: Api, path: str, place: dict[str, str], name: str
+) -> None:
+    raw = api.request("POST", path, b'{"jsonrpc":"2.0","id":1,"method":"tools/list"}', JSON)
+    if place:
+        raw = raw.replace(f"Host: {api.host}".encode(), f"Host: {place['host']}".encode())
+    tried = api.tries("POST", path, raw=raw)
+    row = tried.refused(name)
+    assert (row["kind"], row["method"], row["server"], row["rpc_id"]) == ("http", "http/POST", "api", None)
+    assert row["tool"].startswith("POST /")
+
+
+def test_what_cannot_be_read_is_a_row_of_an_http_call(api: Api) -> None:
+    row = api.tries("POST", "/api/x", b"{", JSON).refused("malformed_json")
+    assert (row["kind"], row["method"]) == ("http", "http/POST")
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        pytest.param(("/api/oauth2/token", b"grant_type=client_credentials", FORM), id="a form"),
+        pytest.param(("/api/oauth2/token/", b'{"Grant_Type":"client_credentials"}', JSON), id="JSON"),
+        pytest.param(("/api/v1/token?grant_type=client_credentials",), id="the query"),
+        pytest.param(("/api/token", b"grant_type=client_credentials", "text/plain"), id="a text"),
+        pytest.param(
+            ("/api/token", b'--b\r\nContent-Disposition: form-data; name="grant_type"\r\n\r\nx\r\n--b--',
+             "multipart/form-data; boundary=b"),
+            id="a multipart body",
+        ),
+        pytest.param(("/api/odd-name", b"grant_type=client_credentials", FORM), id="an odd name"),
+    ],
+)  # fmt: skip
+def test_no_token_is_minted_with_the_shared_key(api: Api, given: tuple[Any, ...]) -> None:
+    told(api.tries("POST", *given), 404, "oauth_withheld")
+
+
+def test_an_apis_own_token_and_a_login_without_our_key_stay_under_the_rules(api: Api) -> None:
+    served(api.tries("POST", "/api/v1/token", b'{"card":"4242"}', JSON))
+    tried = api.tries("POST", "/open/oauth2/token", b"grant_type=client_credentials", FORM)
+    assert tried.answer is not None
+    assert tried.answer.status == 200
+    assert tried.seen[0].header("authorization") is None
+
+
 def test_json_rpc_to_an_api_is_a_call_to_the_api(api: Api) -> None:
     tried = api.tries("POST", "/api/rpc", h.tool("drop_thing"), JSON)
     served(tried)
@@ -505,7 +616,7 @@ def test_what_a_server_says_to_the_credential_is_not_the_callers(api: Api) -> No
     assert (headers["x-echo"], headers["etag"]) == ("[callerid:removed]", "e")
 
 
-@pytest.mark.parametrize("path", ["/api/echo", "/api/split", "/api/escaped"])
+@pytest.mark.parametrize("path", ["/api/echo", "/api/split", "/api/escaped", "/api/escaped-chunks"])
 def test_a_secret_is_taken_out_of_what_passes(api: Api, path: str) -> None:
     tried = api.tries("GET", path)
     served(tried)
@@ -513,6 +624,14 @@ def test_a_secret_is_taken_out_of_what_passes(api: Api, path: str) -> None:
     assert SPLIT not in tried.answer.body
     assert b"[callerid:removed]" in tried.answer.body
     assert tried.answer.body.rstrip(b'"}').endswith((b"!", b" end"))
+
+
+def test_lines_of_json_pass_as_they_come(api: Api) -> None:
+    client = api.proxy.tunnel(api.host)
+    client.send(api.request("GET", "/api/watch"))
+    assert client.read_head().status == 200
+    assert next(client.chunks()) == b'{"type": "ADDED"}\n'
+    client.close()
 
 
 @pytest.mark.parametrize("path", ["/api/gzip", "/api/utf16", "/api/gone"])

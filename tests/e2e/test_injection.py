@@ -382,6 +382,35 @@ def test_a_certificate_that_was_rotated_is_shown_on_new_connections(scene: Scene
         upstream._context = before
 
 
+def test_a_certificate_that_is_in_the_rules_no_more_is_shown_for_nothing_else(scene: Scene) -> None:
+    """The tunnel and its connection to the server outlive the reload, and nobody judges what is asked."""
+    place, upstream = scene.place("tls"), scene.upstreams["tls"]
+    servers = scene.proxy.rules / "servers.yaml"
+    text = servers.read_text()
+    client = scene.proxy.tunnel(place, headers={"Proxy-Authorization": h.basic("a", scene.tokens["alice"])})
+    try:
+        client.send(h.post(place, "/mcp", h.tool("read_thing", {"x": 1})))
+        assert client.read().status == 200
+        rewritten(scene, servers, "\n".join(x for x in text.splitlines() if "id: tls," not in x) + "\n")
+        seen = len(upstream.seen)
+        client.send(f"GET /internal HTTP/1.1\r\nHost: {place}\r\n\r\n".encode())
+        assert client.read().status == 502  # without the certificate, the server does not let anybody in
+        assert len(upstream.seen) == seen
+    finally:
+        client.close()
+        rewritten(scene, servers, text)
+    assert allowed_label(scene.ask("tls")) is not None
+
+
+def rewritten(scene: Scene, file: Path, text: str) -> None:
+    def reloads() -> int:
+        return sum("rules reloaded" in line for line in scene.proxy.output)
+
+    before = reloads()
+    file.write_text(text)
+    h.wait_for(lambda: reloads() > before, "the reload")
+
+
 def allowed_label(tried: h.Trial) -> str | None:
     assert tried.answer is not None
     assert tried.answer.status == 200

@@ -732,8 +732,11 @@ def test_mitmdump_has_the_same_options(tmp_path: Path, pki: h.Pki) -> None:
         client.close()
         assert answer is not None
         assert answer.status == 413
-        [row] = proxy.await_rows(1)
+        *knocked, row = proxy.await_rows(2)
         assert (row["reason"], row["principal"]) == ("too_large", ALICE)
+        assert {row["reason"] for row in knocked} == {"malformed_http"}, (
+            "what names no place has a row as well"
+        )
     assert lab.seen == []
     lab.close()
 

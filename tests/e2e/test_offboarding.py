@@ -7,6 +7,7 @@ was measured is printed (``-s``) and goes to docs/performance.md by ``scripts/be
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -68,6 +69,63 @@ def test_an_open_stream_is_cut_within_two_seconds_and_the_next_request_is_refuse
     bobs.is_open()
     stand.close()
     bobs.close()
+
+
+def _event(seen: h.Seen) -> bytes:
+    return b"data: " + h.call_tool(seen).body + b"\n\n"
+
+
+@pytest.mark.parametrize("whose", ["their own", "another's"])
+@pytest.mark.parametrize("kind", ["whole", "the body is late", "a stream whose head is late"])
+def test_an_answer_that_begins_after_the_revocation_is_not_given_out(
+    house: House, kind: str, whose: str
+) -> None:
+    """The server has done it, and the row says so; the answer is not for somebody who was cut off."""
+    token = h.mint(house.proxy)
+    arrived, go = threading.Event(), threading.Event()
+
+    def late(seen: h.Seen) -> Iterator[bytes]:
+        body = h.call_tool(seen).body
+        yield body[:1]
+        arrived.set()
+        go.wait(20)
+        yield body[1:]
+
+    def answer(seen: h.Seen) -> h.Reply:
+        if kind == "the body is late":
+            return h.Reply(200, [("content-type", "application/json")], chunks=late(seen))
+        arrived.set()
+        go.wait(20)
+        if kind == "whole":
+            return h.call_tool(seen)
+        return h.Reply(200, [("content-type", "text/event-stream")], chunks=iter([_event(seen)]))
+
+    before, house.upstream.answer = house.upstream.answer, answer
+    since = h.newest(house.proxy)
+    client = house.proxy.tunnel(house.authority, headers=bearer(token))
+    try:
+        client.send(post(house.authority, []))
+        assert arrived.wait(20)
+        gone = token if whose == "their own" else h.mint(house.proxy)
+        with h.registry(house.proxy) as registry:
+            registry.revoke(h.token_id(gone), now_us=now_us(), by="tests")
+        go.set()
+        found = client.read()
+    finally:
+        go.set()
+        house.upstream.answer = before
+        client.close()
+    assert found is not None
+    row = house.proxy.await_rows(1, "seq > ? and outcome != 'unknown'", since)[0]
+    assert row["verdict"] == "allow"
+    if whose == "another's":
+        assert (found.status, row["outcome"]) == (200, "ok")
+        assert b"ran " in found.body
+        return
+    assert (row["outcome"], row["detail"]) == ("cut", "token_revoked")
+    assert found.status == 502
+    assert b"token_revoked" in found.body
+    assert b"ran " not in found.body
 
 
 def test_a_rotated_token_takes_its_stream_along_when_the_overlap_ends(house: House) -> None:

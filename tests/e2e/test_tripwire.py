@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -238,6 +239,8 @@ def test_a_raw_key_to_be_replaced_does_not_get_to_another_host(house: House, how
     assert seen.path == ("/page?a=1&b=2" if "?" in target else "/page")
     assert seen.header("x-own") == "kept"
     house.found("credential = 'replace-key@v1' and server = ?", f"localhost:{house.upstreams['wild'].port}")
+    with closing(sqlite3.connect(f"file:{house.proxy.home / 'audit.db'}?mode=ro", uri=True)) as db:
+        assert db.execute("select * from findings where kind = 'token_abroad'").fetchall() == []
 
 
 def test_the_same_is_told_once_an_hour(house: House) -> None:

@@ -160,6 +160,15 @@ def test_an_observed_server_gets_the_callers_own_credential_for_it(observing: Wi
     assert "ghp_" not in json.dumps(tried.row)
 
 
+@pytest.mark.parametrize("line", ["X-Callerid-Token: {}", "Proxy-Authorization: Bearer {}"])
+def test_a_strangers_jwt_in_a_carrier_of_ours_is_refused_where_servers_are_observed(
+    observing: Wild, line: str
+) -> None:
+    claims = {"iss": "https://idp.elsewhere.example", "aud": "callerid", "exp": int(time.time()) + 60}
+    theirs = jwt.encode(claims, observing.key, algorithm="ES256")
+    observing.send(request(observing.authority, CALL, line.format(theirs))).refused("evidence_unrecognised")
+
+
 # -- what is not MCP -----------------------------------------------------------------------------
 
 OTHER: dict[str, tuple[str, bytes, tuple[str, ...]]] = {

@@ -17,13 +17,28 @@ from pathlib import Path
 from types import CodeType
 from typing import Any
 
+import pytest
+
 from callerid.proxy import addon as addon_module
 from tests.e2e import harness
 from tests.hooks.scene import Scene, playing
 
 OURS = str(Path(addon_module.__file__).parents[1])
 TOOL = 3
-BACKGROUND = frozenset({"_poll", "watch", "cut_streams", "_flush", "flush_touches", "_look", "_tell_health"})
+BACKGROUND = frozenset(
+    {
+        "_poll",
+        "watch",
+        "cut_streams",
+        "judge_again",
+        "stamp_of",
+        "lapsed",
+        "_flush",
+        "flush_touches",
+        "_look",
+        "_tell_health",
+    }
+)
 """What runs twice a second beside the requests."""
 ENGINE = ("/proxy/master.py",)
 MADE = ("/proxy/engine.py", "/proxy/framing.py", "/proxy/bodies.py")
@@ -138,6 +153,7 @@ async def all_aims(scene: Scene, injector: Injector) -> list[Aim]:
     return sorted(aims)
 
 
+@pytest.mark.timeout(600)
 async def test_a_fault_at_any_internal_call_on_the_loop_never_lets_a_call_through(tmp_path: Path) -> None:
     injector = Injector(loop_thread=threading.get_ident(), on_loop=True)
     async with playing(tmp_path, assertion=True) as scene:
@@ -156,6 +172,7 @@ async def test_a_fault_at_any_internal_call_on_the_loop_never_lets_a_call_throug
         assert healthy.text == "ran read_thing", "the proxy did not recover"
 
 
+@pytest.mark.timeout(600)
 async def test_a_fault_in_the_writer_never_lets_a_call_through(tmp_path: Path) -> None:
     injector = Injector(loop_thread=threading.get_ident(), on_loop=False)
     async with playing(tmp_path) as scene:

@@ -160,10 +160,11 @@ class Scene:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def answer(self, seen: h.Seen) -> h.Reply:
-        """Where nobody is listed nobody knows a secret: such a place can only give away what it was sent."""
+        """A server that is sent a secret knows it at all of its paths, one that is not only what it heard."""
         known = SECRETS.get(self.to, SECRETS["things"])
-        governed = self.to != "wild" and seen.path.startswith(("/mcp", "/api"))
-        return answered(self.plan, seen, known if governed else "nothing-to-tell-0123456789")
+        governed = self.to == "plain" and seen.path.startswith("/mcp")
+        knows = self.to in SECRETS or governed
+        return answered(self.plan, seen, known if knows else "nothing-to-tell-0123456789")
 
 
 def answered(plan: Plan, seen: h.Seen, secret: str) -> h.Reply:
@@ -407,12 +408,12 @@ def test_a_secret_is_nowhere_but_in_the_requests_to_its_place(scene: Scene, traf
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("to", ["things", "api"])
-def test_no_shape_of_answer_gives_it_away(scene: Scene, to: str, shape: str) -> None:
+@pytest.mark.parametrize(("to", "what"), [("things", "read"), ("api", "read"), ("things", "wrong path")])
+def test_no_shape_of_answer_gives_it_away(scene: Scene, to: str, what: str, shape: str) -> None:
     """Each shape once for certain, in every rendering: what is made up may leave one out."""
     for number, how in enumerate(HOWS):
         plan = Plan(shape, how, 200 if number % 2 else 500, tuple(range(1, 400, 7)), "")
-        answer = played(scene, Step(to, "alice", "read", None, plan))
+        answer = played(scene, Step(to, "alice", what, None, plan))
         assert searched(answer) == [], how
     assert at_home(scene.proxy.home) == []
 

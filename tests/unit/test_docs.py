@@ -29,7 +29,7 @@ from callerid.mcp import methods
 from callerid.model import Outcome, Reason
 from callerid.policy import strictyaml
 from callerid.policy.load import FILES, load_rules
-from callerid.proxy import addon, connections, harden, runtime
+from callerid.proxy import addon, connections, harden, recording, runtime
 from callerid.proxy import limits as settable
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -101,7 +101,7 @@ def limits() -> Iterator[tuple[str, str, str]]:
         str(connections.UPSTREAM_CONNECTIONS),
         "requests wait",
     )
-    yield "the commit of a row", shown(runtime.RECORD_TIMEOUT), "`audit_unavailable`"
+    yield "the commit of a row", shown(recording.RECORD_TIMEOUT), "`audit_unavailable`"
     yield "rows that wait for it", str(queue), "`audit_unavailable`"
     yield "an argument's text in a row", shown(redact.STRING_LIMIT), "cut, with a note"
     yield "all arguments in a row", shown(redact.JSON_LIMIT), "cut, with a note"
@@ -110,7 +110,7 @@ def limits() -> Iterator[tuple[str, str, str]]:
     yield "its `act` chain", f"{jwt.MAX_ACTORS} actors", "`jwt_invalid`"
     yield "a DPoP proof", shown(dpop.MAX_PROOF), "`jwt_proof`"
     yield "its age", span(dpop.PROOF_AGE_US / 1e6), "`jwt_proof`"
-    kept = f"{dpop.PROOFS_PER_KEY} per key, {dpop.PROOFS} in all"
+    kept = f"{dpop.PROOFS_PER_HOLDER} per principal, {dpop.PROOFS} in all"
     yield "DPoP proofs that are remembered", kept, "`jwt_proof`"
     yield "the keys of an issuer", shown(jwks.MAX_DOCUMENT), "the last good ones are kept"
     yield "their age", shown(jwks.REFRESH_EVERY), "fetched again"

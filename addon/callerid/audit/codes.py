@@ -187,8 +187,7 @@ REASONS: Mapping[Reason, Description] = {
         "The body is not UTF-8, or begins with a byte order mark.", "Mend the client."
     ),
     Reason.ENCODING_REFUSED: Description(
-        "The body has a content encoding that is not decoded here.",
-        "Send it without one, or with gzip.",
+        "The body has a content encoding that is not decoded here.", "Send it without one."
     ),
     Reason.TOO_LARGE: Description("The body is larger than the limit.", "Send less, or raise the limit."),
     Reason.HEADERS_TOO_LARGE: Description(
@@ -250,8 +249,8 @@ REASONS: Mapping[Reason, Description] = {
         "Check the source in credentials.yaml, or `assertion.key` in HOME; `detail` says which.",
     ),
     Reason.CREDENTIAL_NOT_BOUND: Description(
-        "The shared credential may not go to this place.",
-        "Compare its `bind` with the server's URL; the secret did not leave.",
+        "The shared credential may not go to this place, or not with this method.",
+        "Compare its `bind` (hosts, paths, methods) with the call; the secret did not leave.",
     ),
     Reason.NO_SUBJECT_TOKEN: Description(
         "The server's credential is exchanged for the caller's own token, and the caller came with none.",
@@ -287,7 +286,7 @@ OUTCOMES: Mapping[Outcome, Description] = {
         "`detail` says which.",
     ),
     Outcome.UPSTREAM_GONE: Description(
-        "The server could not be reached, or left before its answer ended.",
+        "The call was sent, and the server left before its answer ended.",
         "The call may have taken effect there.",
     ),
     Outcome.CLIENT_GONE: Description(
@@ -301,7 +300,10 @@ OUTCOMES: Mapping[Outcome, Description] = {
         "The answer, or one event of it, was larger than the limit, and was not handed on.",
         "Raise the limit, or have the server send less.",
     ),
-    Outcome.NOT_SENT: Description("Nothing left: the call was refused, or stopped after it was allowed."),
+    Outcome.NOT_SENT: Description(
+        "Nothing left: the call was refused, or allowed and then its server could not be reached.",
+        "Of an allowed one `detail` says why; a certificate of a private CA wants `--upstream-ca FILE`.",
+    ),
 }
 
 FINDINGS: Mapping[FindingKind, Description] = {

@@ -52,8 +52,10 @@ CALLS: tuple[Column, ...] = (
     _of_decision("client_ip", "The address the connection came from."),
     _of_decision("server", "The server's id in servers.yaml, or the host when it is not listed there."),
     _of_decision("upstream", "Where it would go or went: scheme, host, port and path."),
-    _of_decision("method", "The JSON-RPC method, or `http/GET` and the like for an exchange without a body."),
-    _of_decision("tool", "The name of the tool or the prompt."),
+    _of_decision("method", "The JSON-RPC method, or `http/GET`, `http/POST` and the like for what is none."),
+    _of_decision(
+        "tool", "The name of the tool or the prompt; for an HTTP API the method and path, as in `GET /v1/x`."
+    ),
     _of_decision("target", "What it acts on: the resource URI, or the argument that servers.yaml names."),
     _of_decision(
         "arguments", "The arguments as JSON: secrets redacted, long strings and large documents cut."
@@ -63,7 +65,11 @@ CALLS: tuple[Column, ...] = (
     _of_decision("rule", "The id of the rule that decided, where a rule did."),
     _of_decision("would_rule", "In monitor mode: the id of the rule that would have refused."),
     _of_decision("policy", "The hash of the rules in force; `callerid audit show` names their files."),
-    _of_decision("injected", "The shared credential that was put in: name and version, never its value."),
+    _of_decision(
+        "injected",
+        "The shared credential that was put in, never its value: `ID@vN`; `ID@p-...` is a token of this"
+        " person's own, `ID@passthrough` what the caller itself brought.",
+    ),
     Column(
         "outcome",
         "CASE WHEN d.verdict <> 'allow' THEN 'not_sent' ELSE coalesce(o.outcome, 'unknown') END",
@@ -102,7 +108,8 @@ CALLS: tuple[Column, ...] = (
     _of_decision("seq", "The order of the rows, from 1, without a gap."),
     _of_decision(
         "kind",
-        "What the message acts on: `tool`, `resource`, `prompt`, `protocol`, or `method` for all else.",
+        "What the message acts on: `tool`, `resource`, `prompt`, `protocol`, `http` for a call of an HTTP"
+        " API, or `method` for all else.",
     ),
     _of_decision(
         "direction",

@@ -41,6 +41,20 @@ def _shown(column: str, more: str = "") -> str:
     return f"(SELECT json_group_array(value) FROM ({first}))"  # noqa: S608 -- constants only
 
 
+def _by_address(row: str) -> str:
+    """SQL: the row names its server as one that is not listed, by its own address.
+
+    That has its port, unless that is the scheme's own.
+    """
+    address = f"lower(replace(replace({row}.upstream, '[', ''), ']', ''))"
+    server = f"{row}.server"
+    return f"({server} IN ('-', {address}) OR {address} IN ({server} || ':443', {server} || ':80'))"
+
+
+# What is refused at any URL, or before there is one, says nothing of a server; nor does our own desk.
+_IS_OF_A_SERVER = f"""NOT (server = 'callerid' AND upstream LIKE 'callerid.internal:%')
+    AND NOT ((method = 'http/CONNECT' OR (method LIKE 'http/%' AND reason IN ('raw_key',
+      'token_in_request', 'certificate_required'))) AND {_by_address("decision")})"""
 # The order of GROUP BY matters: led by ``server``, SQLite would walk an index and fetch row after row from
 # all over the file. So it reads the file once, from its beginning to its end, and still uses that index
 # when a question names one server.
@@ -66,7 +80,8 @@ _GROUPS = f"""
     max(reason IN ('granted', 'protocol', 'monitored', 'no_grant', 'rule_denied', 'requirement_failed',
                    'outside_scope')) AS governed,
     max(reason IN ('observed', 'unknown_server', 'address_refused')) AS unlisted
-  FROM decision GROUP BY upstream, path, server"""  # noqa: S608 -- constants only
+  FROM decision WHERE {_IS_OF_A_SERVER}
+  GROUP BY upstream, path, server"""  # noqa: S608 -- constants only
 _CREDENTIALS = " UNION ALL ".join(
     f"SELECT '{name}' AS value WHERE g.{flag}"
     for name, flag in (
@@ -83,8 +98,6 @@ _LISTED_TOOLS = f"""
     WHERE e.kind = '{SERVER_SEEN}' AND json_valid(e.detail)
       AND json_extract(e.detail, '$.server') = g.server AND json_extract(e.detail, '$.upstream') = g.upstream
       AND json_extract(e.detail, '$.path') IS g.path"""  # noqa: S608 -- constants only
-# A server that is not listed goes by its own address, with its port unless that is the scheme's own.
-_ADDRESS = "lower(replace(replace(g.upstream, '[', ''), ']', ''))"
 _SERVERS_SEEN = f"""SELECT
   g.server AS server,
   g.upstream AS upstream,
@@ -102,8 +115,7 @@ _SERVERS_SEEN = f"""SELECT
   (SELECT json_group_array(value) FROM ({_CREDENTIALS})) AS credentials,
   {_shown("g.clients")} AS clients,
   CASE WHEN g.governed THEN 1 WHEN g.unlisted THEN 0
-    ELSE g.server NOT IN ('-', {_ADDRESS}) AND {_ADDRESS} NOT IN (g.server || ':443', g.server || ':80')
-  END AS listed,
+    ELSE NOT {_by_address("g")} END AS listed,
   g.calls - g.refused AS allowed
 FROM ({_GROUPS}
 ) g"""  # noqa: S608 -- constants only

@@ -19,6 +19,7 @@ from callerid.audit.inert import inert, inert_json
 from callerid.audit.read import Call, Filter, Shown, follow, tail
 from callerid.audit.read import findings as find_findings
 from callerid.audit.read import show as find
+from callerid.cli.options import span
 from callerid.cli.output import EXIT_NO, handle_errors, print_json, table
 from callerid.home import Home
 from callerid.model import FindingKind, Outcome, Reason, Verdict
@@ -28,7 +29,6 @@ PAGE = 500
 ID_LENGTH = 18
 """Characters of an event id that tell calls apart: the time to a quarter of a microsecond."""
 
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _COLOURS = {"allow": "green", "deny": "red", "error": "yellow"}
 _COLUMNS = ("time (UTC)", "who", "call", "verdict", "why", "outcome", "id")
 _FINDING_COLUMNS = ("time (UTC)", "kind", "who", "server", "credential", "detail", "id")
@@ -40,10 +40,10 @@ def _duration(ctx: click.Context, param: click.Parameter, value: str | None) -> 
     """``90s``, ``15m``, ``1h``, ``7d``, ``2w`` in microseconds."""
     if value is None:
         return None
-    number, unit = value[:-1], value[-1:]
-    if unit not in _UNITS or not (number.isascii() and number.isdigit() and len(number) <= 6):
+    seconds = span(value)
+    if seconds is None:
         raise click.BadParameter("write a whole number and a unit: 90s, 15m, 1h, 7d, 2w", ctx, param)
-    return int(number) * _UNITS[unit] * 1_000_000
+    return seconds * 1_000_000
 
 
 def _home_option[F: Callable[..., Any]](command: F) -> F:

@@ -25,9 +25,11 @@ from callerid.credentials.store import CredentialStore
 from callerid.credentials.timetable import Clock
 from callerid.errors import CalleridError, ConfigError
 from callerid.home import Home
-from callerid.identity.client_cas import load_cas
+from callerid.identity import signing_keys
+from callerid.identity.client_cas import doubts, load_cas
 from callerid.identity.jwks import JwksStore, fetch_jwks
 from callerid.identity.registry import Registry
+from callerid.identity.signing_keys import Unusable
 from callerid.policy.load import RuleSet, load_rules
 
 type State = Literal["well", "warning", "ill"]
@@ -137,6 +139,7 @@ def _look(home: Home, rules: Path, listen: str, roots: Path | None, now: datetim
     )
     yield from _issuers(loaded, roots, now)
     yield from _client_cas(loaded.identities.client_cas, now)
+    yield from _assertion_key(home, loaded, now)
     yield from _credentials(loaded, roots)
 
 
@@ -286,7 +289,9 @@ def _issuers(rules: RuleSet, roots: Path | None, now: datetime) -> Iterator[Chec
         what = f"issuer {issuer.id}"
         if problems:
             yield _ill(
-                what, "; ".join(problems), "Its tokens are refused once the last good keys are too old."
+                what,
+                "; ".join(problems),
+                "Its tokens are refused: at once on a first start, else once the last good keys are old.",
             )
         else:
             yield _well(what, "its keys are there")
@@ -304,12 +309,27 @@ def _client_cas(client_cas: tuple[ClientCA, ...], now: datetime) -> Iterator[Che
         except (OSError, ValueError):
             yield _ill(what, f"{entry.file} cannot be read", "Mend the file.")
             continue
+        for doubt in doubts(entry):
+            yield Check(what, "warning", doubt, "Have the CA issue its certificate anew, with keyCertSign.")
         for certificate in certificates:
             yield _dated(what, "a certificate of it", certificate, now, "Its callers are refused after that.")
         for listed in loaded.crls or ():
             said = f"a revocation list of it is good until {listed.ends:%Y-%m-%dT%H:%MZ}"
             stale = _ill(what, said, "Fetch a new one: a stale list refuses everybody.")
             yield stale if listed.ends <= now else _well(what, said)
+
+
+def _assertion_key(home: Home, rules: RuleSet, now: datetime) -> Iterator[Check]:
+    """Only where some server is told who calls: its calls are refused without the key."""
+    told = [server.id for server in rules.servers.servers if server.assertion is not None]
+    if not told:
+        return
+    ring = signing_keys.read(home.path / signing_keys.FILE)
+    found = ring if isinstance(ring, Unusable) else ring.signer(int(now.timestamp()))
+    if isinstance(found, Unusable):
+        yield _ill("assertion key", f"{found.detail}; {', '.join(told)} cannot be called", found.hint)
+    else:
+        yield _well("assertion key", f"{found.kid} signs for {found.issuer}")
 
 
 def _credentials(rules: RuleSet, roots: Path | None) -> Iterator[Check]:

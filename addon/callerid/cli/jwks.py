@@ -8,24 +8,16 @@ from pathlib import Path
 
 import click
 
+from callerid.cli.options import home_option, span
 from callerid.cli.output import handle_errors, print_json
 from callerid.errors import ConfigError, StoreError
 from callerid.home import Home
 from callerid.identity.signing_keys import FILE, LISTED, SEED_BYTES, KeyRing, Unusable, read
 from callerid.identity.signing_keys import rotate as renew
 
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
-
 
 @click.command()
-@click.option(
-    "--home",
-    envvar="CALLERID_HOME",
-    default="./.callerid",
-    show_default=True,
-    type=click.Path(path_type=Path),
-    help="State: CA, registry, audit.",
-)
+@home_option
 @click.option("--rotate", is_flag=True, help="Add a new key; the old one stays listed for an hour.")
 @click.option(
     "--lead", metavar="TIME", help="With --rotate: list the new key now, sign with it after TIME: 90m, 1d."
@@ -88,7 +80,7 @@ def _time(seconds: int) -> str:
 def _seconds(text: str | None) -> int:
     if text is None:
         return 0
-    number, unit = text[:-1], text[-1:]
-    if unit not in _UNITS or not (number.isascii() and number.isdecimal()) or len(number) > 6:
+    seconds = span(text)
+    if seconds is None:
         raise ConfigError("--lead is not a time", hint="A number and a unit: 90m, 12h, 1d.")
-    return int(number) * _UNITS[unit]
+    return seconds

@@ -10,7 +10,7 @@ import click
 from callerid import __version__
 
 COMMANDS: Mapping[str, tuple[str, str]] = {
-    "demo": ("callerid.cli.demo", "the whole story on this machine, in under a minute"),
+    "demo": ("callerid.cli.demo.command", "the whole story on this machine, in under a minute"),
     "init": ("callerid.cli.init", "make HOME with its CA and registry, and sample rules if there are none"),
     "run": ("callerid.cli.run", "the proxy"),
     "issue": ("callerid.cli.tokens", "issue a scoped token"),

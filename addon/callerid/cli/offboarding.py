@@ -9,7 +9,7 @@ import click
 
 from callerid.cli.options import home_option, json_option, rules_option, why_option
 from callerid.cli.output import EXIT_NO, handle_errors, print_json
-from callerid.cli.registered import counted, is_live, now_us, opened, operator, plain, print_tokens
+from callerid.cli.registered import counted, is_live, lineages, now_us, opened, operator, plain, print_tokens
 from callerid.config import Identities
 from callerid.errors import CalleridError, ConfigError
 from callerid.identity.names import BLOCKABLE_KINDS, canonical, parse_subject
@@ -34,17 +34,19 @@ def block(home: Path, rules: Path, subject: str, why: str | None, as_json: bool)
     with opened(home) as registry:  # first of all: nothing below may keep it from being done
         fresh = registry.block(name, now_us=now, by=operator(), why=why)
         held = registry.held(name)
-    rows = [row for row in held if is_live(row, now)]
+        above = lineages(held, registry)
+    rows = [row for row in held if is_live(row, now, above)]
     known = _known(rules, name)
     if as_json:
-        print_json({"subject": name, "new": fresh, "tokens": [plain(row, now) for row in rows], **known})
+        held_now = [plain(row, now, above=above) for row in rows]
+        print_json({"subject": name, "new": fresh, "tokens": held_now, **known})
         return
     click.echo(f"{name} is blocked" + ("" if fresh else " (and was before)"))
     click.echo(
         f"It still holds {counted(len(rows))}" + (", refused as long as the block lasts:" if rows else ".")
     )
     if rows:
-        print_tokens(rows, now, frozenset({name}))
+        print_tokens(rows, now, frozenset({name}), above)
     for what, names in known.items():
         if names:
             click.echo(f"{what} (identities.yaml): {', '.join(names)}")

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from callerid.identity.spans import seconds_of
+
 home_option = click.option(
     "--home",
     envvar="CALLERID_HOME",
@@ -30,6 +32,14 @@ network_option = click.option(
     metavar="CIDR",
     help="Good from these client addresses only, 10.20.0.0/16; repeatable.",
 )
+
+
+def span(text: str) -> int | None:
+    """``90s``, ``15m``, ``1h``, ``7d``, ``2w`` in seconds; None for anything else, and beyond six digits."""
+    if len(text) > 7:
+        return None
+    days = seconds_of(f"{text[:-1]}d") if text.endswith("w") else None
+    return days * 7 if days is not None else seconds_of(text)
 
 
 def rules_option[**P, R](use: str) -> Callable[[Callable[P, R]], Callable[P, R]]:

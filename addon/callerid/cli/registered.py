@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import getpass
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,13 +12,15 @@ from callerid.cli.output import table
 from callerid.config import Identities
 from callerid.errors import ConfigError, StoreError
 from callerid.home import Home
-from callerid.identity.names import is_name, parse_subject
+from callerid.identity.names import is_name, is_selector, parse_subject
 from callerid.identity.narrowing import Scope
 from callerid.identity.networks import parse_network
 from callerid.identity.registry import Registry
 from callerid.identity.rows import TokenRow
 from callerid.identity.spans import seconds_of, span_of
+from callerid.model import EMPTY
 from callerid.policy.load import load_rules
+from callerid.policy.problems import did_you_mean
 
 COLUMNS = ("id", "principal", "agent", "scope", "created", "expires", "last used", "from", "state")
 
@@ -48,6 +50,20 @@ def longest_life(rules: Path) -> int:
     if not (rules / "identities.yaml").exists():
         return Identities().token_max_ttl
     return load_rules(rules).identities.token_max_ttl
+
+
+def unknown_names(rules: Path, scope: Scope) -> Iterator[str]:
+    """What the rules do not know of a scope. A warning is enough: the rules may come later."""
+    if not (rules / "identities.yaml").exists():
+        return
+    loaded = load_rules(rules)
+    known = [server.id for server in loaded.servers.servers]
+    agents = loaded.identities.agents
+    if scope.agent is not None and agents and scope.agent not in agents:
+        yield f"identities.yaml has no agent {scope.agent}. {did_you_mean(scope.agent, agents)}".strip()
+    for server in scope.servers or ():
+        if server not in known:
+            yield f"servers.yaml has no server {server}. {did_you_mean(server, known)}".strip()
 
 
 def life(ttl: str, longest: int) -> int:
@@ -103,9 +119,10 @@ def scope_in(
     """
     if agent is not None and not is_name(agent):
         raise ConfigError("--agent is not a name", hint="For example --agent claude-code")
-    if not all(map(is_name, (*servers, *tools))):
+    if not all(map(is_name, servers)) or not all(map(is_selector, tools)):
         raise ConfigError(
-            "--server or --tool is not a name", hint="They are server ids and globs, without spaces."
+            "--server or --tool is not a name",
+            hint="They are server ids and globs, without spaces; for an API, 'http:GET /v1/**'.",
         )
     return Scope(
         agent=agent,
@@ -136,8 +153,17 @@ def now_us() -> int:
     return int(datetime.now(UTC).timestamp() * 1_000_000)
 
 
-def is_live(row: TokenRow, now: int) -> bool:
-    return row.revoked_us is None and row.expires_us > now
+type Lineages = Mapping[str, Sequence[TokenRow]]
+"""By token: itself and its parents, where it has any. One dead parent kills all below it."""
+
+
+def lineages(rows: Iterable[TokenRow], registry: Registry) -> Lineages:
+    """Those of tokens that were derived from others."""
+    return {row.id: registry.lineage(row) for row in rows if row.parent is not None}
+
+
+def is_live(row: TokenRow, now: int, above: Lineages) -> bool:
+    return all(token.revoked_us is None and token.expires_us > now for token in above.get(row.id, (row,)))
 
 
 def names_of(row: TokenRow) -> frozenset[str]:
@@ -146,13 +172,14 @@ def names_of(row: TokenRow) -> frozenset[str]:
     return frozenset((row.principal, *(f"agent:{name}" for name in agents), *row.origin))
 
 
-def state(row: TokenRow, now: int, blocked: frozenset[str]) -> str:
-    """One word: good, blocked, expired, revoked."""
-    if row.revoked_us is not None:
+def state(row: TokenRow, now: int, blocked: frozenset[str], above: Lineages) -> str:
+    """One word for it and all above it: good, blocked, expired, revoked."""
+    lineage = above.get(row.id, (row,))
+    if any(token.revoked_us is not None for token in lineage):
         return "revoked"
-    if row.expires_us <= now:
+    if any(token.expires_us <= now for token in lineage):
         return "expired"
-    return "blocked" if blocked & names_of(row) else "good"
+    return "blocked" if any(blocked & names_of(token) for token in lineage) else "good"
 
 
 def counted(number: int) -> str:
@@ -179,7 +206,9 @@ def shown_time(moment_us: int | None) -> str | None:
     return datetime.fromtimestamp(moment_us // 1_000_000, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
 
 
-def plain(row: TokenRow, now: int, blocked: frozenset[str] = frozenset()) -> dict[str, object]:
+def plain(
+    row: TokenRow, now: int, blocked: frozenset[str] = frozenset(), above: Lineages = EMPTY
+) -> dict[str, object]:
     """A row for machines: times as ISO 8601 in UTC, scopes as lists or null."""
     names = ("id", "principal", "agent", "actors", "parent", "origin", "servers", "tools", "networks",
              "rotated_to", "created_by", "last_ip")  # fmt: skip
@@ -189,7 +218,7 @@ def plain(row: TokenRow, now: int, blocked: frozenset[str] = frozenset()) -> dic
         **{name: _iso(getattr(row, f"{name}_us")) for name in times},
         "revoked_by": row.revoked_by,
         "revoked_why": row.revoked_why,
-        "state": state(row, now, blocked),
+        "state": state(row, now, blocked, above),
     }
 
 
@@ -200,7 +229,11 @@ def _iso(moment_us: int | None) -> str | None:
 
 
 def print_tokens(
-    rows: Sequence[TokenRow], now: int, blocked: frozenset[str], depths: Iterable[int] | None = None
+    rows: Sequence[TokenRow],
+    now: int,
+    blocked: frozenset[str],
+    above: Lineages,
+    depths: Iterable[int] | None = None,
 ) -> None:
     """Tokens as a table; ``depths`` indents the ids below their parents."""
     table(
@@ -215,7 +248,7 @@ def print_tokens(
                 shown_time(row.expires_us),
                 shown_time(row.last_used_us),
                 row.last_ip,
-                state(row, now, blocked),
+                state(row, now, blocked, above),
             )
             for row, depth in zip(rows, depths if depths is not None else [0] * len(rows), strict=True)
         ],

@@ -14,6 +14,7 @@ import click
 from callerid.cli.output import EXIT_DONE, EXIT_NO, EXIT_USAGE, handle_errors, print_error, print_json, table
 from callerid.config import Identities, Server
 from callerid.errors import ConfigError
+from callerid.identity.client_cas import doubts
 from callerid.model import Assurance, Caller, Ceiling, Decision, Kind, Principal, Reason, Verdict
 from callerid.policy.explain import Explanation, RuleSay
 from callerid.policy.identities import canonical_subject
@@ -47,19 +48,23 @@ def check(folder: Path, as_json: bool) -> None:
         else:
             print_error(error)
         sys.exit(EXIT_USAGE)
+    found = (
+        *rules.warnings,
+        *(f"client CA {ca.id}: {text}" for ca in rules.identities.client_cas for text in doubts(ca)),
+    )
     if as_json:
         print_json(
             {
                 "good": True,
                 "problems": [],
-                "warnings": rules.warnings,
+                "warnings": found,
                 "servers": len(rules.servers.servers),
                 "rules": len(rules.engine.rules),
                 "policy": rules.hash,
             }
         )
         return
-    for warning in rules.warnings:
+    for warning in found:
         click.echo(f"warning: {warning}", err=True)
     click.echo(
         f"rules are good: {_count(len(rules.servers.servers), 'server')}, "
@@ -118,6 +123,11 @@ def explain(
     kind, method, name = _target(tool, resource, prompt, http)
     caller = _caller(rules.identities, subject, groups, agent, assurance)
     server = _server(rules, server_id)
+    if server.kind == "http" and kind is not Kind.HTTP:
+        raise ConfigError(
+            f"server '{server_id}' is an HTTP API, where nothing is a tool, resource or prompt",
+            hint=f'Write --http "{name if kind is Kind.TOOL and " /" in name else "GET /v1/charges"}"',
+        )
     refused = _refused_before(rules.identities, caller)
     if refused is not None:
         _print_refused(refused, rules.hash, as_json)
@@ -134,7 +144,7 @@ def explain(
     if as_json:
         print_json(_as_json(explanation))
     else:
-        _print(explanation)
+        _print(explanation, server)
     allowed = explanation.decision.verdict is Verdict.ALLOW
     sys.exit(EXIT_DONE if allowed else EXIT_NO)
 
@@ -272,7 +282,7 @@ def _as_json(explanation: Explanation) -> dict[str, Any]:
     }
 
 
-def _print(explanation: Explanation) -> None:
+def _print(explanation: Explanation, server: Server) -> None:
     rows = [
         (
             ">" if say.decides else "",
@@ -296,9 +306,11 @@ def _print(explanation: Explanation) -> None:
     if decision.would_rule is not None:
         line += f", would be decided otherwise by {decision.would_rule}"
     click.echo(line)
-    if decision.say is not None and not decision.hidden:
+    # An API has no lists in which a name could be hidden: its callers are told the rule and its words.
+    hidden = decision.hidden and (server.kind != "http" or decision.reason is Reason.NO_GRANT)
+    if decision.say is not None and not hidden:
         click.echo(f"the caller is told: {decision.say}")
-    if decision.hidden:
+    if hidden:
         click.echo("the caller is told the same as for a name that does not exist")
 
 

@@ -22,6 +22,7 @@ from callerid.cli.registered import (
     counted,
     is_live,
     life,
+    lineages,
     longest_life,
     now_us,
     opened,
@@ -33,6 +34,7 @@ from callerid.cli.registered import (
     scope_text,
     shown_time,
     span_in,
+    unknown_names,
     who,
 )
 from callerid.errors import ConfigError
@@ -66,6 +68,8 @@ def issue(
     subject = principal_in(principal)
     scope = scope_in(agent, servers, tools, networks)
     span = life(ttl, longest_life(rules))
+    for unknown in unknown_names(rules, scope):
+        click.echo(f"warning: {unknown}", err=True)
     created = now_us()
     token = mint(secrets.token_bytes(RANDOM_BYTES))
     with opened(home) as registry:
@@ -125,11 +129,12 @@ def tokens(
     with opened(home) as registry:
         blocked = frozenset(entry.subject for entry in registry.blocked())
         known = registry.tokens(principal=subject)
+        above = lineages(known, registry)
     by_id = {row.id: row for row in known}
     rows = [
         row
         for row in known
-        if (everything or is_live(row, now))
+        if (everything or is_live(row, now, above))
         and (agent is None or agent == row.agent or agent in row.actors)
         and (server is None or _is_good_for(row, server, by_id))
         and (idle is None or (row.last_used_us or row.created_us) < idle)
@@ -139,9 +144,9 @@ def tokens(
     if tree:
         rows, depths = _as_tree(rows)
     if as_json:
-        print_json([plain(row, now, blocked) for row in rows])
+        print_json([plain(row, now, blocked, above) for row in rows])
         return
-    print_tokens(rows, now, blocked, depths)
+    print_tokens(rows, now, blocked, above, depths)
 
 
 def _is_good_for(row: TokenRow, server: str, by_id: dict[str, TokenRow]) -> bool:

@@ -5,7 +5,6 @@ Loaded only where a credential asks for it: botocore is heavy, and an extra.
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
 from botocore.exceptions import BotoCoreError  # type: ignore[import-untyped]
@@ -15,10 +14,9 @@ from callerid.config import Credential
 from callerid.credentials.awskeys import Keys, as_text
 from callerid.credentials.minting import Given
 from callerid.credentials.sources.base import Fetched, Flight, Unavailable
+from callerid.credentials.sources.quiet import hush
 
-# At DEBUG they print what they fetch.
-for _name in ("botocore", "urllib3"):
-    logging.getLogger(_name).setLevel(logging.WARNING)
+hush()
 
 
 class AwsChain:

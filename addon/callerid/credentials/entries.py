@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from types import MappingProxyType
@@ -12,9 +12,12 @@ from callerid.config import Credential
 from callerid.credentials.fetching import MAX_PEOPLE, MINTED, OWN, Place, Slot
 from callerid.credentials.inject import Injection, needles, prepared
 from callerid.credentials.secret import PemSecret, Secret
-from callerid.credentials.series import KEPT_FOR, Kept, Series
+from callerid.credentials.series import InUse, Kept, Series, bounded, current, unused
 from callerid.credentials.sources import Fingerprint, Unavailable, fingerprint, read_source
 from callerid.errors import ConfigError
+
+MAX_PAST: Final = 4 * MAX_PEOPLE
+"""Tokens of persons that are used no more and still looked for, at the very most, be they good or not."""
 
 NOBODY: Final[Mapping[str, Person]] = MappingProxyType({})
 
@@ -68,40 +71,56 @@ class Entry:
         return self.heir.newest if self.heir_of == self.own.newest.label else self.own.newest
 
     def needles(self) -> Iterator[bytes]:
-        """All forms of all secrets that this credential has, and had lately."""
+        """All forms of all secrets that this credential has, and had lately, but for the persons' tokens."""
         for series in (self.own, self.minted, self.heir):
             yield from series.needles()
-        for kept in (*self.past, *(person.kept for person in self.people.values())):
-            yield from kept.needles
 
     def marks(self) -> Iterator[object]:
         """What changes whenever ``needles`` does."""
         for series in (self.own, self.minted, self.heir):
             yield (series.version, len(series.kept))
             yield from (id(kept.secret) for kept in series.kept)
-        yield from (id(kept.secret) for kept in self.past)
-        yield from (id(person.kept.secret) for person in self.people.values())
+            yield from (id(kept.needles) for kept in series.kept)
+
+    def tokens(self) -> Iterator[Kept]:
+        """The tokens of persons that are used, and were lately."""
+        yield from self.past
+        yield from (person.kept for person in self.people.values())
+
+    def now_of(self, credential: Credential) -> Entry:
+        """The same secrets under the rules of now: what leaves with them can have other forms."""
+        before = self.credential
+        moved = replace(self, credential=credential)
+        if (before.inject, before.username) == (credential.inject, credential.username):
+            return moved
+        spell = partial(needles, credential)
+        return replace(
+            moved,
+            own=self.own.respelled(spell),
+            minted=self.minted.respelled(spell),
+            heir=self.heir.respelled(spell),
+        )
 
     def gone(self, now: float) -> Entry:
         """Taken out of the rules: nothing of it is used, all of it is looked for in answers for a day."""
-        past = (*self.past, *(_retired(person.kept, now) for person in self.people.values()))
+        past = (*self.past, *(person.kept.retired(now) for person in self.people.values()))
         return replace(
             self,
             own=self.own.ended(now),
             minted=self.minted.ended(now),
             heir=self.heir.ended(now),
             people=NOBODY,
-            past=past[-MAX_PEOPLE:],
+            past=_bounded(past, now, unused),
         )
 
-    def pruned(self, now: float) -> Entry:
+    def pruned(self, now: float, in_use: InUse = unused) -> Entry:
         """Without versions that have been out of use for long."""
         return replace(
             self,
-            own=self.own.pruned(now),
-            minted=self.minted.pruned(now),
-            heir=self.heir.pruned(now),
-            past=tuple(kept for kept in self.past if kept.until is None or now < kept.until),
+            own=self.own.pruned(now, in_use),
+            minted=self.minted.pruned(now, in_use),
+            heir=self.heir.pruned(now, in_use),
+            past=current(self.past, now, in_use),
         )
 
 
@@ -139,7 +158,7 @@ def origin(credential: Credential) -> tuple[object, ...]:
     )
 
 
-def watched(entry: Entry, environ: Mapping[str, str], now: float) -> Entry:
+def watched(entry: Entry, environ: Mapping[str, str], now: float, in_use: InUse = unused) -> Entry:
     """With what its environment variable or file holds now."""
     credential = entry.credential
     # Before reading: if the file is exchanged in between, the next look sees it as changed.
@@ -149,43 +168,44 @@ def watched(entry: Entry, environ: Mapping[str, str], now: float) -> Entry:
     value = read_source(credential, environ)
     if isinstance(value, Unavailable):
         return replace(entry, state=state, own_fault=value)
-    return replace(_with_own(entry, value, now), state=state)
+    return replace(_with_own(entry, value, now, None, in_use), state=state)
 
 
-def fetched(entry: Entry, slot: Slot | None, now: float) -> Entry:
+def fetched(entry: Entry, slot: Slot | None, now: float, in_use: InUse = unused) -> Entry:
     """With what was fetched last, if that may still be used."""
     name = entry.credential.id
     if slot is None or slot.origin != origin(entry.credential):
         known = entry.own.newest is not None and entry.own_fault is None
         return entry if known else replace(entry, own_fault=unread(entry.credential))
     if slot.value is not None and slot.arrival is not entry.own_arrival:
-        entry = replace(_with_own(entry, slot.value.value, now), own_arrival=slot.arrival)
+        entry = _with_own(entry, slot.value.value, now, slot.good_until, in_use)
+        entry = replace(entry, own_arrival=slot.arrival)
     return replace(entry, own_fault=None if slot.usable(now) else stale(name, slot))
 
 
 def unread(credential: Credential) -> Unavailable:
     """Nothing is known of its source yet."""
-    return Unavailable(credential.id, "its secret has not been fetched yet", "Wait a moment.")
+    return Unavailable(credential.id, "its secret has not been fetched yet", "Wait a moment.", coming=True)
 
 
 def stale(name: str, slot: Slot) -> Unavailable:
     """Why what a slot has, if it has anything, is not used."""
     if slot.fault is None:
-        what = "its secret has expired" if slot.value is not None else "its secret has not been fetched yet"
-        return Unavailable(name, what, "Wait a moment.")
+        first = slot.value is None
+        what = "its secret has not been fetched yet" if first else "its secret has expired"
+        return Unavailable(name, what, "Wait a moment.", coming=first)
     return slot.fault
 
 
-def _with_own(entry: Entry, text: str, now: float) -> Entry:
+def _with_own(entry: Entry, text: str, now: float, ends: float | None, in_use: InUse) -> Entry:
     try:
         secret = secret_of(entry.credential, text, entry.own.next_label())
     except ConfigError as error:
         return replace(entry, own_fault=Unavailable(entry.credential.id, error.message, error.hint))
     finally:
         del text
-    return replace(
-        entry, own=entry.own.added(secret, partial(needles, entry.credential), now), own_fault=None
-    )
+    own = entry.own.added(secret, partial(needles, entry.credential), now, ends, in_use)
+    return replace(entry, own=own, own_fault=None)
 
 
 def rendered(entry: Entry, secret: Secret | PemSecret | None, *, again: bool) -> Entry:
@@ -202,7 +222,7 @@ def rendered(entry: Entry, secret: Secret | PemSecret | None, *, again: bool) ->
     return replace(entry, injection=injection, fault=None)
 
 
-def minted(entry: Entry, slot: Slot | None, now: float) -> Entry:
+def minted(entry: Entry, slot: Slot | None, now: float, in_use: InUse = unused) -> Entry:
     """With the access token that was made last of its secret, if that may still be used."""
     name, before = entry.credential.id, entry.minted
     if entry.own_fault is not None:
@@ -212,19 +232,15 @@ def minted(entry: Entry, slot: Slot | None, now: float) -> Entry:
             token = Secret(slot.value.value, label=entry.minted.next_label())
         except ConfigError as error:
             return replace(entry, injection=None, fault=Unavailable(name, error.message, error.hint))
-        entry = replace(
-            entry,
-            minted=entry.minted.added(token, partial(needles, entry.credential), now),
-            minted_arrival=slot.arrival,
-        )
-        entry = _with_heir(entry, slot, now)
+        more = entry.minted.added(token, partial(needles, entry.credential), now, slot.good_until, in_use)
+        entry = _with_heir(replace(entry, minted=more, minted_arrival=slot.arrival), slot, now, in_use)
     if slot is None or not slot.usable(now):
-        waits = Unavailable(name, "its access token has not been fetched yet", "Wait a moment.")
+        waits = Unavailable(name, "its access token has not been fetched yet", "Wait a moment.", coming=True)
         return replace(entry, injection=None, fault=stale(name, slot) if slot is not None else waits)
     return rendered(entry, entry.minted.newest, again=entry.minted != before)
 
 
-def _with_heir(entry: Entry, slot: Slot, now: float) -> Entry:
+def _with_heir(entry: Entry, slot: Slot, now: float, in_use: InUse) -> Entry:
     """The refresh token that came with an access token is used from now on, until the source changes."""
     if slot.value is None or slot.value.successor is None or entry.own.newest is None:
         return entry
@@ -234,12 +250,12 @@ def _with_heir(entry: Entry, slot: Slot, now: float) -> Entry:
         return entry
     return replace(
         entry,
-        heir=entry.heir.added(heir, partial(needles, entry.credential), now),
-        heir_of=entry.own.newest.label,
+        heir=entry.heir.added(heir, partial(needles, entry.credential), now, None, in_use),
+        heir_of=slot.begun_with,  # of that, whatever the source holds by now
     )
 
 
-def with_people(entry: Entry, slots: Mapping[Place, Slot], now: float) -> Entry:
+def with_people(entry: Entry, slots: Mapping[Place, Slot], now: float, in_use: InUse = unused) -> Entry:
     """With the tokens of the persons who have a slot; the others' are used no more."""
     name = entry.credential.id
     people: dict[str, Person] = {}
@@ -257,11 +273,11 @@ def with_people(entry: Entry, slots: Mapping[Place, Slot], now: float) -> Entry:
             people[key] = person
     for key, known in entry.people.items():
         if people.get(key) is not known:
-            past.append(_retired(known.kept, now))
+            past.append(known.kept.retired(now))
     return replace(
         entry,
         people=people if people != entry.people else entry.people,
-        past=tuple(past[-MAX_PEOPLE:]),
+        past=_bounded(past, now, in_use),
         minted=replace(entry.minted, version=version),
         injection=None,
         fault=entry.own_fault,
@@ -276,8 +292,9 @@ def _person(credential: Credential, slot: Slot, label: str) -> Person | None:
         injection = prepared(credential, token)
     except ConfigError:
         return None
-    return Person(slot.arrival, Kept(token, needles(credential, token)), injection)
+    kept = Kept(token, needles(credential, token), ends=slot.good_until)
+    return Person(slot.arrival, kept, injection)
 
 
-def _retired(kept: Kept, now: float) -> Kept:
-    return kept if kept.until is not None else replace(kept, until=now + KEPT_FOR)
+def _bounded(past: Sequence[Kept], now: float, in_use: InUse) -> tuple[Kept, ...]:
+    return bounded(past, MAX_PEOPLE, now, in_use)[-MAX_PAST:]

@@ -24,7 +24,9 @@ MINTED: Final = "\0minted"
 AT_ONCE: Final = 16
 """Fetches of one credential's persons that may be under way together: each holds a thread."""
 MAX_PEOPLE: Final = 500
-"""Persons of whom one credential has tokens; the oldest makes room."""
+"""Tokens of persons that one credential has; the oldest makes room."""
+OF_ONE: Final = 32
+"""Of those, tokens of one person: every token presented makes one, and others need room as well."""
 
 
 @dataclass(slots=True, eq=False)
@@ -32,8 +34,10 @@ class Slot:
     """One fetched secret. ``begin`` gives the fetch with all that it needs, as things stand.
 
     ``value`` is the newest that came, and ``arrival`` what tells it from the one before; it may be used while
-    ``usable`` says so. ``asked`` is for slots that fetch on demand only: somebody waits, or will come again.
-    ``made_of`` is the label of the secret that an access token was last asked for with.
+    ``usable`` says so. ``good_until`` is when servers take it no more, None if that is not known.
+    ``asked`` is for slots that fetch on demand only: somebody waits, or will come again.
+    ``made_of`` is the label of the secret that an access token is to be made of, ``begun_with`` the one that
+    the last fetch was begun with.
     """
 
     place: Place
@@ -46,8 +50,10 @@ class Slot:
     asked: bool = False
     anew: bool = False
     made_of: str = ""
+    begun_with: str = ""
     arrival: object = None
     value: Fetched | None = None
+    good_until: float | None = None
     fault: Unavailable | None = None
     flight: Flight | None = None
     waiting: list[asyncio.Future[None]] = field(default_factory=list)
@@ -128,7 +134,7 @@ class Fetching:
             self._begin(slot)
 
     def _begin(self, slot: Slot) -> None:
-        slot.table, slot.asked = slot.table.begun(), False
+        slot.table, slot.asked, slot.begun_with = slot.table.begun(), False, slot.made_of
         fetch = slot.begin()
         slot.flight = self.flights.start(slot.place[0], fetch, slot.timeout, anew=slot.anew)
 
@@ -148,7 +154,11 @@ class Fetching:
         else:
             slot.table = slot.table.succeeded(now, life, slot.pace, self.clock.chance())
             slot.value, slot.fault, slot.anew = result, None, False
+            ends = result.good_until if result.good_until is not None else result.expires_at
+            slot.good_until = now + ends - self.clock.wall() if ends is not None else None
             slot.arrival = object()
+            if slot.begun_with != slot.made_of:  # its secret was exchanged while it was under way
+                slot.table, slot.anew = replace(slot.table, due=now), True
         slot.told()
 
     def doubt(self, slot: Slot) -> None:

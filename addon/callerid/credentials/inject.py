@@ -98,15 +98,6 @@ def prepared(credential: Credential, secret: Secret | PemSecret | None) -> Injec
     return _written(credential, secret)
 
 
-def prepared_without(credential: Credential) -> Injection:
-    """The same for a credential without a secret of its own.
-
-    Raises:
-        ConfigError: its kind needs one.
-    """
-    return prepared(credential, None)
-
-
 def _written(credential: Credential, secret: Secret) -> Injection:
     label = secret.label
     match credential.inject:

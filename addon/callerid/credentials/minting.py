@@ -44,10 +44,21 @@ def no_minters(credential: Credential, roots: Path | None) -> Minter | None:
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """Whose token is wanted. ``key`` names one person alone (principal and issuer); ``token`` is theirs."""
+    """Whose token is wanted. ``key`` begins with the person (principal, issuer), a line each; what follows
+    behind a last line break tells one token of theirs from another. ``token`` is theirs."""
 
     key: str
     token: Secret
+
+    @property
+    def person(self) -> str:
+        """The part of ``key`` that names the person alone."""
+        return person_of(self.key)
+
+
+def person_of(key: str) -> str:
+    """Whom the key of a ``Subject`` names."""
+    return key.rpartition("\n")[0] or key
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,10 @@ from __future__ import annotations
 import base64
 import json
 import logging
+import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Never
 from urllib.parse import urlsplit
 
 from authlib.integrations.base_client import OAuthError  # type: ignore[import-untyped]
@@ -26,9 +27,9 @@ from callerid.credentials.minting import Given
 from callerid.credentials.secret import MIN_LENGTH, PemSecret, Secret, is_printable_ascii
 from callerid.credentials.sources.base import MAX_LENGTH, Fetched, Flight, Unavailable
 from callerid.credentials.sources.net_requests import Adapter
+from callerid.credentials.sources.quiet import hush
 
-# At DEBUG urllib3 and requests print addresses and heads; Authlib prints nothing.
-logging.getLogger("urllib3").setLevel(logging.WARNING)
+hush()
 logger = logging.getLogger(__name__)
 
 type Value = Secret | PemSecret
@@ -56,8 +57,13 @@ _HINTS: Final[Mapping[str, str]] = {
     "invalid_scope": "Check the scope in credentials.yaml.",
 }
 _LONGEST: Final = 86400
+_YEAR: Final = 366 * 86400
 _PERSONAL: Final = 300
 """Seconds that a person's token is kept for where the server does not say how long it is good."""
+
+
+class Unsound(Exception):
+    """The answer of a token endpoint cannot be read in one way only; says why."""
 
 
 class Endpoint:
@@ -118,7 +124,7 @@ class Endpoint:
             ends = [
                 end for end in (got.expires_at or flight.wall + _PERSONAL, _end_of(token)) if end is not None
             ]
-            return Fetched(got.value, min(ends))
+            return Fetched(got.value, min(ends), good_until=got.good_until)
 
         return spend(subject, ask)
 
@@ -130,7 +136,7 @@ class Endpoint:
             return got
         if self._kept is not None:
             try:
-                kept.write(self._kept, kept.Kept(held.origin, got.successor))
+                kept.write(self._kept, held.followed_by(got.successor))
             except OSError as error:
                 logger.error(
                     "callerid: the new refresh token of %s could not be kept, a restart will lose it: %s",
@@ -170,7 +176,9 @@ class Endpoint:
                 f"the token endpoint {where} cannot be reached: {type(error).__name__}",
                 "Check its address, its certificate (--upstream-ca) and the network.",
             )
-        except (ValueError, TypeError, KeyError):
+        except Unsound as error:
+            return self._fault(f"the token endpoint {where} gave no token that can be read: {error}")
+        except (ValueError, TypeError, KeyError, ArithmeticError, RecursionError):
             return self._fault(f"the token endpoint {where} gave no token that can be read")
         return self._read(token, flight)
 
@@ -185,8 +193,12 @@ class Endpoint:
             )
         successor = token.get("refresh_token")
         sound = isinstance(successor, str) and is_printable_ascii(successor) and len(successor) >= MIN_LENGTH
+        lasts = token.get("expires_in")
         return Fetched(
-            value, _expiry(token.get("expires_in"), flight.wall), successor=successor if sound else None
+            value,
+            _expiry(lasts, flight.wall, _LONGEST),
+            successor=successor if sound else None,
+            good_until=_expiry(lasts, flight.wall, _YEAR),
         )
 
     def _fault(self, detail: str, hint: str = "") -> Unavailable:
@@ -202,12 +214,45 @@ def _plain_answer(response: Response) -> Response:
     """A token comes with 200 and an error with 4xx; a redirect or anything else is neither."""
     if response.status_code != 200 and not 400 <= response.status_code < 600:
         raise ValueError("neither a token nor an error")
-    if response.status_code != 200 and b'"error"' not in (response.content or b""):
+    content = response.content or b""
+    if response.status_code != 200 and b'"error"' not in content:
         raise ValueError("an error without its name")
+    if response.status_code == 200:
+        _strictly(content)
     return response
 
 
-def _expiry(seconds: Any, wall: float) -> float | None:
+def _strictly(content: bytes) -> None:
+    """What two readers could read differently is no token.
+
+    Raises:
+        Unsound: why; it quotes nothing.
+    """
+    try:
+        said = json.loads(content, object_pairs_hook=_once, parse_constant=_no_number)
+    except Unsound:
+        raise
+    except RecursionError:
+        raise Unsound("its JSON is nested too deeply") from None
+    except ValueError:
+        raise Unsound("it is no sound JSON") from None
+    lasts = said.get("expires_in") if isinstance(said, dict) else None
+    if isinstance(lasts, float) and not math.isfinite(lasts):
+        raise Unsound('its "expires_in" is no number of seconds')
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len({name.lower() for name in found}) != len(pairs):
+        raise Unsound("a name stands twice in its JSON")
+    return found
+
+
+def _no_number(name: str) -> Never:
+    raise Unsound("its JSON holds a number that is none")
+
+
+def _expiry(seconds: Any, wall: float, most: int) -> float | None:
     """Seconds since the epoch; None where the server does not say, the past where it says nonsense."""
     if seconds is None:
         return None
@@ -215,7 +260,7 @@ def _expiry(seconds: Any, wall: float) -> float | None:
         lasts = int(seconds)
     except (ValueError, TypeError, OverflowError):
         return wall
-    return wall + min(max(lasts, 0), _LONGEST)
+    return wall + min(max(lasts, 0), most)
 
 
 def _end_of(token: str) -> float | None:

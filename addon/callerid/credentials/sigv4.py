@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 from typing import Final
 
 from botocore.auth import S3SigV4Auth, SigV4Auth  # type: ignore[import-untyped]
@@ -12,9 +11,9 @@ from botocore.credentials import Credentials  # type: ignore[import-untyped]
 
 from callerid.credentials.awskeys import parse
 from callerid.credentials.outgoing import InHeader, Outgoing, twin
+from callerid.credentials.sources.quiet import hush
 
-# At DEBUG it prints what it signs, the session token included.
-logging.getLogger("botocore.auth").setLevel(logging.WARNING)
+hush()
 
 _OURS: Final = ("authorization", "x-amz-date", "x-amz-security-token", "x-amz-content-sha256", "date")
 _WRITTEN: Final = ("X-Amz-Date", "X-Amz-Content-SHA256", "X-Amz-Security-Token", "Authorization")

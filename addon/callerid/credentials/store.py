@@ -8,14 +8,16 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Final, Never
+from weakref import WeakKeyDictionary
 
 from callerid.config import Credential
 from callerid.credentials import entries as made
 from callerid.credentials.binding import Destination, is_bound, is_place_bound
 from callerid.credentials.entries import Entry
-from callerid.credentials.fetching import MAX_PEOPLE, MINTED, OWN, Fetching, Place, Slot
+from callerid.credentials.fetching import MAX_PEOPLE, MINTED, OF_ONE, OWN, Fetching, Place, Slot
 from callerid.credentials.inject import Injection
-from callerid.credentials.minting import Minter, Minters, Subject, Wanted, no_minters
+from callerid.credentials.layers import Layers
+from callerid.credentials.minting import Minter, Minters, Subject, Wanted, no_minters, person_of
 from callerid.credentials.scrub import Scrubber
 from callerid.credentials.series import KEPT_VERSIONS as KEPT_VERSIONS
 from callerid.credentials.slots import Slots
@@ -42,6 +44,7 @@ class CredentialStatus:
     """One credential's health. ``label`` is that of the newest version ever read, None if there is none.
 
     ``failing`` says what is wrong with a source whose last good value still serves; empty if nothing is.
+    ``coming``: it is not there yet, and nothing has failed.
     """
 
     id: str
@@ -50,6 +53,7 @@ class CredentialStatus:
     detail: str
     hint: str
     failing: str = ""
+    coming: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,8 +62,7 @@ class _Snapshot:
 
     entries: Mapping[str, Entry]
     retired: Mapping[str, Entry]
-    scrubber: Scrubber
-    marks: tuple[object, ...]
+    layers: Layers
 
 
 class CredentialStore:
@@ -80,7 +83,7 @@ class CredentialStore:
             credential unavailable, and every request that needs it is refused.
     """
 
-    __slots__ = ("_clock", "_credentials", "_environ", "_fetching", "_slots", "_snapshot")
+    __slots__ = ("_clock", "_credentials", "_environ", "_fetching", "_sent", "_slots", "_snapshot")
 
     def __init__(
         self,
@@ -96,8 +99,9 @@ class CredentialStore:
         self._clock = clock
         self._credentials = credentials
         self._fetching = Fetching(clock)
+        self._sent: WeakKeyDictionary[object, str] = WeakKeyDictionary()
         self._slots = Slots(credentials, environ, roots, minters)
-        self._snapshot = _Snapshot(entries={}, retired={}, scrubber=Scrubber(()), marks=())
+        self._snapshot = _Snapshot(entries={}, retired={}, layers=Layers())
         self._look({}, {})
 
     def refresh(self) -> None:
@@ -128,7 +132,7 @@ class CredentialStore:
         known = {**self._snapshot.retired, **self._snapshot.entries}
         store = CredentialStore((), self._environ, clock=self._clock)
         store._credentials = credentials
-        store._fetching = self._fetching
+        store._fetching, store._sent = self._fetching, self._sent
         store._slots = self._slots.replaced(credentials)
         ids = {credential.id for credential in credentials}
         store._look(
@@ -203,7 +207,7 @@ class CredentialStore:
         place: Place = (wanted.credential_id, wanted.subject.key)
         slot = self._fetching.slots.get(place)
         if slot is None:
-            self._make_room(wanted.credential_id)
+            self._make_room(wanted.credential_id, wanted.subject.person)
             slot = self._slots.new_person(place, entry.credential)
             self._fetching.slots[place] = slot
         if slot.table.wants(self._now()):
@@ -216,10 +220,15 @@ class CredentialStore:
         slot.waiting.append(arrived)
         await asyncio.wait((arrived,), timeout=slot.timeout + GRACE)
 
+    def sent(self, exchange: object, label: str) -> None:
+        """The secret of this label goes with ``exchange``: scrubbed for as long as somebody holds that."""
+        self._sent[exchange] = label
+
     def doubt(self, label: str) -> None:
         """A server refused the secret of this label: ask its source early, every 30 s at most.
 
-        A source that is watched needs no asking. A person's token is not used again.
+        A source that is watched needs no asking. A person's token is not used again. Where very many that
+        are still good were made already, no more is: a caller can bring a server to refuse.
         """
         name = label.rpartition("@v")[0]
         entry = self._snapshot.entries.get(name)
@@ -229,7 +238,8 @@ class CredentialStore:
             if person.kept.secret.label == label:
                 self._fetching.drop([(name, key)])
                 return
-        if entry.label == label:
+        now = self._now()
+        if entry.label == label and not (entry.own.is_crowded(now) or entry.minted.is_crowded(now)):
             for stage in (MINTED, OWN):
                 slot = self._fetching.slots.get((name, stage))
                 if slot is not None:
@@ -257,7 +267,7 @@ class CredentialStore:
     @property
     def scrubber(self) -> Scrubber:
         """Over all live secrets and those before them. Fetch it per answer: a refresh makes a new one."""
-        return self._snapshot.scrubber
+        return self._snapshot.layers.scrubber
 
     def held(self) -> tuple[Held, ...]:
         """Every secret in force and those before it, with its needles: what the tripwire looks for.
@@ -286,6 +296,7 @@ class CredentialStore:
             detail=entry.detail,
             hint=entry.fault.hint if entry.fault else "",
             failing=failing if entry.fault is None else "",
+            coming=entry.fault is not None and entry.fault.coming,
         )
 
     # -- how it is put together ------------------------------------------------------------------
@@ -303,11 +314,13 @@ class CredentialStore:
         now = self._now()
         return slot.usable(now) or slot.table.flying or slot.asked or now < slot.table.due
 
-    def _make_room(self, credential_id: str) -> None:
-        """For one more person, by the oldest of those for whom nothing is under way."""
+    def _make_room(self, credential_id: str, person: str) -> None:
+        """For one more token, by the oldest for which nothing is under way: of that person, who has many."""
         mine = [place for place in self._fetching.slots if place[0] == credential_id]
-        idle = (place for place in mine if not self._fetching.slots[place].table.flying)
-        if len(mine) >= MAX_PEOPLE and (oldest := next(idle, None)) is not None:
+        own = [place for place in mine if person_of(place[1]) == person]
+        crowd = own if len(own) >= OF_ONE else mine if len(mine) >= MAX_PEOPLE else []
+        idle = (place for place in crowd if not self._fetching.slots[place].table.flying)
+        if (oldest := next(idle, None)) is not None:
             self._fetching.drop([oldest])
 
     def _hurry(self) -> None:
@@ -320,39 +333,45 @@ class CredentialStore:
         """Put the snapshot of now in force, if it differs from the one that is."""
         now = self._now()
         entries = {c.id: self._looked(c, known.get(c.id), now) for c in self._credentials}
-        gone = {name: entry.pruned(now) for name, entry in retired.items() if name not in entries}
-        old = self._snapshot
-        marks = tuple(mark for entry in (*entries.values(), *gone.values()) for mark in entry.marks())
-        if marks == old.marks and old.entries.keys() == entries.keys():
-            if any(entries[name] is not old.entries[name] for name in entries) or gone != old.retired:
-                self._snapshot = replace(old, entries=entries, retired=gone)
-            return
-        needles = (needle for entry in (*entries.values(), *gone.values()) for needle in entry.needles())
-        self._snapshot = _Snapshot(entries=entries, retired=gone, scrubber=Scrubber(needles), marks=marks)
+        gone = {
+            name: entry.pruned(now, self._in_use) for name, entry in retired.items() if name not in entries
+        }
+        old, all_ = self._snapshot, (*entries.values(), *gone.values())
+        layers = old.layers.holding(
+            tuple(mark for entry in all_ for mark in entry.marks()),
+            lambda: (needle for entry in all_ for needle in entry.needles()),
+            (kept for entry in all_ for kept in entry.tokens()),
+        )
+        same = layers is old.layers and gone == old.retired and old.entries.keys() == entries.keys()
+        if not same or any(entries[name] is not old.entries[name] for name in entries):
+            self._snapshot = _Snapshot(entries=entries, retired=gone, layers=layers)
 
     def _looked(self, credential: Credential, old: Entry | None, now: float) -> Entry:
         minter = self._slots.minter(credential.id)
-        entry = (old or made.fresh(credential, exchanged=minter is not None)).pruned(now)
+        entry = (old or made.fresh(credential, exchanged=minter is not None)).pruned(now, self._in_use)
         changed = entry.credential != credential
         if not made.same_source(entry.credential, credential):
             entry = replace(entry, own_arrival=None, state=None, own_fault=made.unread(credential))
-        entry = replace(entry, credential=credential)
+        entry = entry.now_of(credential)
         before = entry.own
         slots = self._fetching.slots
         if credential.source_kind == "none":
             entry = replace(entry, own_fault=None)
         elif is_watched(credential):
-            entry = made.watched(entry, self._environ, now)
+            entry = made.watched(entry, self._environ, now, self._in_use)
         else:
-            entry = made.fetched(entry, slots.get((credential.id, OWN)), now)
+            entry = made.fetched(entry, slots.get((credential.id, OWN)), now, self._in_use)
         if minter is None:
             entry = made.rendered(entry, entry.own.newest, again=changed or entry.own != before)
         elif minter.per_person:
-            entry = made.with_people(entry, slots, now)
+            entry = made.with_people(entry, slots, now, self._in_use)
         else:
-            entry = made.minted(entry, slots.get((credential.id, MINTED)), now)
+            entry = made.minted(entry, slots.get((credential.id, MINTED)), now, self._in_use)
         # A fault that lasts makes no new snapshot.
         return old if old is not None and entry == old else entry
+
+    def _in_use(self) -> frozenset[str]:
+        return frozenset(self._sent.values())
 
     def __repr__(self) -> str:
         return f"<credential store: {', '.join(self._snapshot.entries)}>"

@@ -9,23 +9,25 @@ makes a denial of it.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
+from dataclasses import replace
 from datetime import datetime
 
 from callerid.config import Agent, Identities
 from callerid.identity import carriers
-from callerid.identity.certificates import credential_id
 from callerid.identity.client_cas import LoadedCA
 from callerid.identity.dpop import Proofs
-from callerid.identity.evidence import Piece, Verifier, lineage_of, us
+from callerid.identity.evidence import Piece, Verifier, us
 from callerid.identity.hops import Shown, read_certificates
 from callerid.identity.jwks import JwksStore
+from callerid.identity.jwt import peek_claims
 from callerid.identity.names import SUBJECT_KINDS, canonical
+from callerid.identity.origins import kept_of
 from callerid.identity.presented import Presented as Presented
 from callerid.identity.registry import Registry
 from callerid.model import Caller, Carrier, Ceiling, Evidence, EvidenceKind, Reason, Rejected
 
 REMEMBER_US = 5_000_000
-"""How long a verified caller is believed without verifying again; keys and CRLs can be that stale."""
+"""How long a verified caller is believed without verifying again."""
 REMEMBERED = 4096
 
 
@@ -47,6 +49,9 @@ class Authority:
         resources: Collection[str] = (),
     ) -> None:
         self._registry = registry
+        self._jwks = jwks
+        self._issuers = tuple(issuer.id for issuer in identities.issuers)
+        self._list_ends = tuple(crl.ends for ca in cas for crl in ca.crls or ())
         self.proofs = proofs if proofs is not None else Proofs()
         self._verifier = Verifier(identities, registry, jwks, cas, self.proofs)
         self._hops = {canonical(hop.subject): hop for hop in identities.trusted_hops}
@@ -54,8 +59,7 @@ class Authority:
         self._certificates_required = identities.require_proxy_certificate
         self._agents = identities.agents
         self._blocked = frozenset(map(canonical, identities.blocked))
-        self._denied = tuple(fingerprint for ca in cas for fingerprint in ca.denied)
-        self._recent: dict[bytes, tuple[int, int, int, Caller]] = {}
+        self._recent: dict[bytes, tuple[tuple[int, int, int], int, int, Caller]] = {}
         self._groups: dict[str, frozenset[str]] = {}
         for group, members in identities.groups.items():
             for member in map(canonical, members):
@@ -65,33 +69,47 @@ class Authority:
         """The caller behind a request, or why there is none.
 
         A caller that was verified is remembered for ``REMEMBER_US``, by a digest of exactly what was
-        presented, and only as long as the registry has seen no revocation and no block (law 10). One who
-        sends a DPoP proof is not: it is good for one request.
+        presented, and only as long as the registry has seen no revocation and no block, the issuers' keys
+        are the same, and no list became too old (law 10). One who sends a DPoP proof is not: it is good for
+        one request.
 
         Raises:
             StoreError: the registry cannot be read; the request must be refused.
         """
-        generation, time_us, key = self._registry.generation(), us(now), presented.digest()
+        stamp = self._registry.generation(), self._jwks.version, self.lapsed(now)
+        time_us, key = us(now), presented.digest()
         held = self._recent.get(key)
-        if held is not None and held[0] == generation and held[1] <= time_us < held[2]:
+        if held is not None and held[0] == stamp and held[1] <= time_us < held[2]:
             caller: Caller | Rejected = held[3]
         else:
             caller = self._identify(presented, now)
             if isinstance(caller, Caller) and not presented.dpop:
-                self._remember(key, generation, time_us, caller)
+                self._remember(key, stamp, time_us, caller)
         if isinstance(caller, Caller):
             for evidence in caller.evidence:
                 if evidence.kind is EvidenceKind.SCOPED_TOKEN:
                     self._registry.touch(evidence.credential_id, time_us, presented.client_ip)
         return caller
 
-    def _remember(self, key: bytes, generation: int, time_us: int, caller: Caller) -> None:
+    def lapsed(self, now: datetime) -> int:
+        """Which revocation lists and which issuers' keys are too old at ``now``: a bit for each.
+
+        Another number than before means that whoever was verified by them must be verified again.
+        """
+        found = 0
+        for ends in self._list_ends:
+            found = found << 1 | (now >= ends)
+        for issuer in self._issuers:
+            found = found << 1 | (self._jwks.keys(issuer, now) is None)
+        return found
+
+    def _remember(self, key: bytes, stamp: tuple[int, int, int], time_us: int, caller: Caller) -> None:
         expires = time_us + REMEMBER_US
         if caller.expires_us is not None:
             expires = min(expires, caller.expires_us)
         if len(self._recent) >= REMEMBERED:
             self._recent.clear()
-        self._recent[key] = (generation, time_us, expires, caller)
+        self._recent[key] = (stamp, time_us, expires, caller)
 
     def _identify(self, presented: Presented, now: datetime) -> Caller | Rejected:
         for carrier, values in (*presented.at_connect(), *presented.headers()):
@@ -102,6 +120,10 @@ class Authority:
         shown = read_certificates(presented, self._verifier, self._hops, now)
         if isinstance(shown, Rejected):
             return shown
+        found = self._identify_shown(presented, shown, now)
+        return replace(found, via=shown.via) if isinstance(found, Rejected) else found
+
+    def _identify_shown(self, presented: Presented, shown: Shown, now: datetime) -> Caller | Rejected:
         pieces = list(shown.pieces)
         for found in self._carried(presented, shown, now):
             if isinstance(found, Rejected):
@@ -135,26 +157,6 @@ class Authority:
             )
         return found if isinstance(found, Rejected) else self._blocked_piece(found)
 
-    def recheck(self, caller: Caller, *, now: datetime) -> Rejected | None:
-        """Why an open stream of ``caller`` must be cut: blocked, revoked or expired since (law 10).
-
-        Raises:
-            StoreError: the registry cannot be read; the stream must be cut.
-        """
-        subject = caller.principal.subject
-        refusal = self._blocked_among([subject], caller.agent, caller.actors, caller.evidence)
-        if refusal is not None:
-            return refusal
-        for evidence in caller.evidence:
-            dead = self._dead(evidence, subject, now)
-            if dead is not None:
-                return dead
-        if caller.expires_us is not None and caller.expires_us <= us(now):
-            kinds = {evidence.kind for evidence in caller.evidence}
-            reason = Reason.JWT_EXPIRED if EvidenceKind.JWT in kinds else Reason.CERTIFICATE_EXPIRED
-            return _about(subject, caller.credential_id, reason, "the evidence has expired since")
-        return None
-
     def refuses_agent(self, caller: Caller, agent: str | None, actors: tuple[str, ...]) -> Rejected | None:
         """Why ``caller`` may not act through ``agent`` and this chain of agents; None if it may.
 
@@ -179,6 +181,15 @@ class Authority:
         """The JWT that was verified as evidence of ``caller``, for an exchange in that person's name."""
         return next(self._texts(presented, caller, carriers.Form.JWT, EvidenceKind.JWT), None)
 
+    def jwts_kept(self, presented: Presented, caller: Caller) -> tuple[str, ...]:
+        """What a token that is derived from the caller's JWTs keeps of them (``TokenRow.jwts``)."""
+        issuers = self._verifier.issuers
+        kept = []
+        for text in self._texts(presented, caller, carriers.Form.JWT, EvidenceKind.JWT):
+            claims = peek_claims(text) or {}
+            kept.append(kept_of(text, issuers[claims["iss"]]))
+        return tuple(dict.fromkeys(kept))
+
     def tokens_of(self, presented: Presented, caller: Caller) -> tuple[str, ...]:
         """The scoped tokens that were verified as evidence of ``caller``."""
         return tuple(self._texts(presented, caller, carriers.Form.TOKEN, EvidenceKind.SCOPED_TOKEN))
@@ -186,9 +197,9 @@ class Authority:
     def _texts(
         self, presented: Presented, caller: Caller, form: carriers.Form, kind: EvidenceKind
     ) -> Iterator[str]:
-        """What this very caller showed: behind a hop, nothing of the hop's own connection."""
+        """What this very caller showed: where a hop wrote the request, nothing of the hop's own tunnel."""
         counted = {evidence.carrier for evidence in caller.evidence if evidence.kind is kind}
-        at_connect = presented.at_connect() if caller.via is None else ()
+        at_connect = () if caller.spoken_for else presented.at_connect()
         for carrier, values in (*presented.headers(), *at_connect):
             for value in values if carrier in counted else ():
                 found = carriers.read(value, carrier, self._verifier.issuers)
@@ -259,6 +270,7 @@ class Authority:
             ceilings=tuple(dict.fromkeys(ceilings)),
             expires_us=min(piece.expires_us for piece in (*pieces, *shown.hops)),
             via=shown.via,
+            spoken_for=shown.speaker is not None,
         )
 
     def _agent_ceilings(
@@ -309,20 +321,6 @@ class Authority:
         if hit is None:
             return None
         return _about(subjects[0], credentials[0], Reason.PRINCIPAL_BLOCKED, f"{hit} is blocked")
-
-    def _dead(self, evidence: Evidence, subject: str, now: datetime) -> Rejected | None:
-        """Why a piece that was good is good no longer, as far as its id alone can tell."""
-        identifier = evidence.credential_id
-        if evidence.kind is EvidenceKind.SCOPED_TOKEN:
-            row = self._registry.get(identifier)
-            if row is None:
-                return _about(subject, identifier, Reason.TOKEN_UNKNOWN, "the token is gone")
-            lineage = lineage_of(row, self._registry, now)
-            return lineage if isinstance(lineage, Rejected) else None
-        denied = (credential_id(fingerprint) for fingerprint in self._denied)
-        if evidence.kind is EvidenceKind.CLIENT_CERT and identifier in denied:
-            return _about(subject, identifier, Reason.CERTIFICATE_REVOKED, "it is on the deny list now")
-        return None
 
 
 def _nobody(foreign: bool, shown: Shown) -> Rejected:

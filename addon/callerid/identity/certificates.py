@@ -39,6 +39,23 @@ MAX_CERTIFICATE = 64 * 1024
 CACHE_FOR = timedelta(minutes=5)
 CACHE_SIZE = 2048
 _MAX_DEPTH = 4
+ANOTHER_ISSUER = "its issuer is another"
+_EXTENSIONS = {
+    "2.5.29.14": "subject key identifier",
+    "2.5.29.15": "key usage (keyCertSign, for a CA)",
+    "2.5.29.17": "subject alternative name",
+    "2.5.29.19": "basic constraints",
+    "2.5.29.30": "name constraints",
+    "2.5.29.35": "authority key identifier",
+    "2.5.29.37": "extended key usage",
+}
+_CAUSES = {
+    "extension validator failed": "its extended key usage is not for clients (clientAuth)",
+    "signature does not match": "it is not signed by that CA's key",
+    "no interior errors": ANOTHER_ISSUER,
+    "not valid at validation time": "the dates of its chain do not overlap",
+}
+"""How cryptography says why a chain does not verify, and how we do."""
 _SPIFFE = "spiffe://"
 _SPIFFE_LETTERS = frozenset(string.ascii_letters + string.digits + "._-/")
 
@@ -81,7 +98,10 @@ def verify_chain(
     leaf = hashlib.sha256(chain[0]).hexdigest()
     answers = [_verify_under(read, leaf, ca, now) for ca in cas]
     good = [answer for answer in answers if isinstance(answer, CertificateIdentity)]
-    bad = {answer.reason: answer for answer in answers if isinstance(answer, Rejected)}
+    refusals = [answer for answer in answers if isinstance(answer, Rejected)]
+    # The last of a reason counts: what another CA says tells least.
+    refusals.sort(key=lambda refusal: not refusal.detail.endswith(ANOTHER_ISSUER))
+    bad = {refusal.reason: refusal for refusal in refusals}
     if Reason.CERTIFICATE_REVOKED in bad:
         return bad[Reason.CERTIFICATE_REVOKED]
     if len({(answer.subject, answer.agent) for answer in good}) > 1:
@@ -141,13 +161,13 @@ def _verify_under(
 ) -> CertificateIdentity | Rejected:
     try:
         path = _path(chain, ca, now)
-        if path is None:
+        if isinstance(path, str):
             moment = _common_moment(chain)
-            if moment is not None and _path(chain, ca, moment) is not None:
+            then = _path(chain, ca, moment) if moment is not None else path
+            if not isinstance(then, str):
                 return _no(leaf, Reason.CERTIFICATE_EXPIRED, "the certificate is not valid at this time")
-            return _no(
-                leaf, Reason.CERTIFICATE_UNTRUSTED, f"it is no client certificate issued by {ca.config.id}"
-            )
+            what = f"it is no client certificate issued by {ca.config.id}"
+            return _no(leaf, Reason.CERTIFICATE_UNTRUSTED, f"{what}: {then}" if then else what)
         refusal = _revocation(path, leaf, ca, now)
         return refusal if refusal is not None else _identity(path, leaf, ca)
     except (*BROKEN, x509.ExtensionNotFound):
@@ -161,8 +181,8 @@ def _require_client_auth(
         raise ValueError("the certificate is not for client authentication")
 
 
-def _path(chain: list[x509.Certificate], ca: LoadedCA, moment: datetime) -> list[x509.Certificate] | None:
-    """The path from the leaf to a certificate of the CA, valid at ``moment``; None when there is none."""
+def _path(chain: list[x509.Certificate], ca: LoadedCA, moment: datetime) -> list[x509.Certificate] | str:
+    """The path from the leaf to a certificate of the CA, valid at ``moment``; else why there is none."""
     anything = verification.Criticality.AGNOSTIC
     leaf_policy = (
         verification.ExtensionPolicy.webpki_defaults_ee()
@@ -181,8 +201,22 @@ def _path(chain: list[x509.Certificate], ca: LoadedCA, moment: datetime) -> list
     )
     try:
         return verifier.verify(chain[0], chain[1:]).chain
-    except verification.VerificationError:
-        return None
+    except verification.VerificationError as error:
+        return _cause(str(error))
+
+
+def _cause(said: str) -> str:
+    """Why there is no path, in our words; empty where that is not known.
+
+    The library quotes the certificate after its own words: what a caller wrote into it is not read.
+    """
+    said, _, _ = said.partition("(encountered")
+    whose = "a CA's certificate" if "exhausted" in said else "it"
+    for oid, name in _EXTENSIONS.items():
+        if f"extension: {oid}:" in said:
+            flaw = "lacks" if "missing" in said else "has an unacceptable"
+            return f"{whose} {flaw} {name}"
+    return next((words for sign, words in _CAUSES.items() if sign in said), "")
 
 
 def _common_moment(chain: list[x509.Certificate]) -> datetime | None:

@@ -65,11 +65,16 @@ def look_up(claims: Mapping[str, Any], where: str) -> object:
     return value
 
 
+def clients_of(claims: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Which clients the claims say that a token was made for."""
+    return tuple(claims[name] for name in _CLIENTS if name in claims)
+
+
 def _is_client(claims: JwtClaims, issuer: Issuer) -> bool:
     """Whether the token says which client it was made for, and that this is one of those accepted."""
     if not issuer.clients:
         return True
-    named = [claims.claims[name] for name in _CLIENTS if name in claims.claims]
+    named = clients_of(claims.claims)
     return bool(named) and all(isinstance(client, str) and client in issuer.clients for client in named)
 
 

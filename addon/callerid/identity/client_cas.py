@@ -88,6 +88,27 @@ def file_stamps(client_cas: Sequence[ClientCA]) -> tuple[Stamp, ...]:
     return tuple(map(_stamp, files))
 
 
+def doubts(config: ClientCA) -> tuple[str, ...]:
+    """What is wrong with the CA's certificates so that nothing that they sign is good (RFC 5280, 4.2.1.3).
+
+    Nothing is said of a file that cannot be read: ``load_cas`` does.
+    """
+    try:
+        found = _certificates(config, _read(config.file, {}))
+    except ConfigError:
+        return ()
+    weak = sum(not _may_sign(certificate) for certificate in found)
+    said = f"{config.file.name}: a certificate without key usage keyCertSign; what it signs is refused"
+    return (said,) if weak else ()
+
+
+def _may_sign(certificate: x509.Certificate) -> bool:
+    try:
+        return certificate.extensions.get_extension_for_class(x509.KeyUsage).value.key_cert_sign
+    except (*BROKEN, x509.ExtensionNotFound):
+        return False
+
+
 def _load(config: ClientCA) -> LoadedCA:
     stamps: dict[Path, Stamp] = {}
     version = hashlib.sha256(repr(config).encode())

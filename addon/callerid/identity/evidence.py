@@ -14,6 +14,7 @@ from callerid.identity.client_cas import LoadedCA
 from callerid.identity.dpop import Proofs
 from callerid.identity.jwks import JwksStore
 from callerid.identity.names import canonical
+from callerid.identity.origins import Origins
 from callerid.identity.presented import Presented
 from callerid.identity.proof import prove
 from callerid.identity.registry import Registry
@@ -23,6 +24,8 @@ from callerid.model import Assurance, Carrier, Ceiling, Evidence, EvidenceKind, 
 
 LOCAL = "local"
 """The issuer of our own tokens, as it stands in ``Principal.issuer``."""
+
+_FLAWS = {Form.AMBIGUOUS: Reason.EVIDENCE_AMBIGUOUS, Form.UNKNOWN: Reason.EVIDENCE_UNRECOGNISED}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +61,9 @@ def lineage_of(row: TokenRow, registry: Registry, now: datetime) -> tuple[TokenR
             reason, detail = Reason.TOKEN_REVOKED, f"{which} was revoked"
         elif token.expires_us <= us(now):
             reason, detail = Reason.TOKEN_EXPIRED, f"{which} has expired"
+            if token.rotated_to is not None:
+                what = "use that" if token is row else "derive anew from that"
+                detail += f": it was rotated to {token.rotated_to}, {what}"
         else:
             continue
         return Rejected(reason=reason, detail=detail, subject=row.principal, credential_id=row.id)
@@ -81,6 +87,7 @@ class Verifier:
         self._jwks = jwks
         self._chains = ChainVerifier(cas)
         self._proofs = proofs
+        self._origins = Origins(identities, jwks)
 
     def header(
         self, value: str, carrier: Carrier, now: datetime, presented: Presented, leaves: Collection[str]
@@ -97,7 +104,8 @@ class Verifier:
             return self._token(found.text, carrier, now, presented.client_ip)
         if found.form is Form.JWT and found.issuer is not None:
             return self._jwt(found, found.issuer, now, presented, leaves)
-        return Rejected(reason=Reason.TOKEN_MALFORMED, detail=f"{found.detail} (in {carrier.value})")
+        flaw = _FLAWS.get(found.form, Reason.TOKEN_MALFORMED)
+        return Rejected(reason=flaw, detail=f"{found.detail} (in {carrier.value})")
 
     def chain(self, ders: Sequence[bytes], carrier: Carrier, now: datetime) -> Piece | Rejected | None:
         """Whom a certificate chain proves; None where none was presented or no client CA is configured."""
@@ -124,8 +132,7 @@ class Verifier:
         lineage = lineage_of(row, self._registry, now)
         if isinstance(lineage, Rejected):
             return lineage
-        known = {issuer.id for issuer in self.issuers.values()}
-        misplaced = scoped.misplaced(lineage, client_ip, self._chains, known, now)
+        misplaced = scoped.misplaced(lineage, client_ip, self._chains, self._origins, now)
         if misplaced is not None:
             return misplaced
         return Piece(
@@ -157,7 +164,7 @@ class Verifier:
         named = claims.name(verified, issuer, self._identities)
         if isinstance(named, Rejected):
             return named
-        bound = prove(verified, issuer, found, presented, leaves, self._proofs, now)
+        bound = prove(verified, issuer, found, presented, leaves, self._proofs, named.subject, now)
         if isinstance(bound, Rejected):
             return bound
         usual = Assurance.WORKLOAD if issuer.assurance == "workload" else Assurance.IDP

@@ -7,7 +7,7 @@ many people, so what counts is what comes with the request itself, never what be
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from callerid.config import TrustedHop
@@ -48,7 +48,7 @@ def read_certificates(
     ):
         found = verifier.chain(chain, carrier, now)
         if isinstance(found, Rejected):
-            return found
+            return replace(found, via=via)
         hop = hops.get(found.principal.subject) if found is not None else None
         if found is not None and hop is not None:
             own.append(found)
@@ -61,7 +61,10 @@ def read_certificates(
         if chain and chain[0]:
             leaves.add(b64url_sha256(chain[0]))
     shown = Shown(pieces=tuple(pieces), hops=tuple(own), via=via, leaves=frozenset(leaves))
-    return shown if speaker is None else _spoken_for(shown, speaker, presented, verifier, hops, now)
+    if speaker is None:
+        return shown
+    said = _spoken_for(shown, speaker, presented, verifier, hops, now)
+    return replace(said, via=speaker.id) if isinstance(said, Rejected) else said
 
 
 def _spoken_for(

@@ -7,9 +7,9 @@ to places of a caller's choosing.
 
 from __future__ import annotations
 
+import hashlib
 import http.client
 import ipaddress
-import ssl
 import time
 import urllib.error
 import urllib.parse
@@ -21,12 +21,11 @@ from pathlib import Path
 from threading import Lock
 from types import MappingProxyType
 
-import certifi
-
 from callerid.config import Issuer
 from callerid.errors import ConfigError
 from callerid.identity.jwt import KeySet, key_from_jwk
 from callerid.identity.strictjson import parse_object
+from callerid.trust import trusting
 
 MAX_DOCUMENT = 256 * 1024
 MAX_KEYS = 100
@@ -65,15 +64,18 @@ def load_jwks_file(path: Path) -> KeySet:
     Raises:
         ConfigError: it is missing, cannot be read, or is not a JWKS.
     """
+    return parse_jwks(_read(path), where=str(path))
+
+
+def _read(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
-            data = file.read(MAX_DOCUMENT + 1)
+            return file.read(MAX_DOCUMENT + 1)
     except OSError as error:
         raise ConfigError(
             f"the keys in {path} cannot be read: {error.strerror or error}",
             hint="Check jwks_file in identities.yaml and the file's mode.",
         ) from error
-    return parse_jwks(data, where=str(path))
 
 
 def fetch_jwks(
@@ -124,27 +126,12 @@ def _opener(url: str, ca_file: Path | None) -> urllib.request.OpenerDirector:
     except ValueError:
         scheme, host = "", ""
     if scheme == "https" and host:
-        opener.add_handler(urllib.request.HTTPSHandler(context=_tls(ca_file)))
+        opener.add_handler(urllib.request.HTTPSHandler(context=trusting(ca_file)))
     elif scheme == "http" and _is_loopback(host):
         opener.add_handler(urllib.request.HTTPHandler())
     else:
         raise ConfigError(f"keys cannot be fetched from {url}", hint="jwks_url must begin with https://.")
     return opener
-
-
-def _tls(ca_file: Path | None) -> ssl.SSLContext:
-    # Not ssl.create_default_context: that one writes session secrets to a file named in the environment.
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.load_verify_locations(cafile=certifi.where())
-    if ca_file is not None:
-        try:
-            context.load_verify_locations(cafile=ca_file)
-        except OSError as error:
-            raise ConfigError(
-                f"the CA file {ca_file} cannot be used: {error.strerror or error}",
-                hint="It must hold certificates in PEM form.",
-            ) from error
-    return context
 
 
 def _is_loopback(host: str) -> bool:
@@ -156,9 +143,13 @@ def _is_loopback(host: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Held:
-    """What is known of one issuer's keys. ``stamp`` is the file's (mtime, inode, size)."""
+    """What is known of one issuer's keys. ``stamp`` is the file's (mtime, inode, size).
+
+    ``document`` is the SHA-256 of the JWKS that they are from.
+    """
 
     keys: KeySet | None = None
+    document: bytes = b""
     good_at: datetime | None = None
     tried_at: datetime | None = None
     stamp: tuple[int, int, int] | None = None
@@ -180,6 +171,8 @@ class JwksStore:
         self._fetch = fetch if fetch is not None else _fetch_plainly
         self._held: Mapping[str, _Held] = MappingProxyType({name: _Held() for name in self._issuers})
         self._wanted: frozenset[str] = frozenset()
+        self.version = 0
+        """It changes whenever the keys of an issuer do: what they verified must be verified anew."""
         self._refreshing = Lock()
 
     def keys(self, issuer_id: str, now: datetime) -> KeySet | None:
@@ -211,12 +204,18 @@ class JwksStore:
                 if not self._is_due(issuer, now):
                     continue
                 self._wanted -= {issuer.id}
-                held = replace(self._held[issuer.id], tried_at=now)
+                before = self._held[issuer.id]
+                held = replace(before, tried_at=now)
                 try:
                     held = self._renewed(issuer, held, now)
                 except (OSError, ConfigError) as error:
-                    problems.append(f"the keys of issuer {issuer.id} were not renewed: {_say(error)}")
+                    where = issuer.jwks_url or issuer.jwks_file
+                    said = f"the keys of issuer {issuer.id} were not renewed from {where}: {_say(error)}"
+                    private = " (of a private CA? give --upstream-ca FILE)" if _UNTRUSTED in said else ""
+                    problems.append(said + private)
                 self._held = MappingProxyType({**self._held, issuer.id: held})
+                # After the keys: whoever reads the version first can only verify once too often.
+                self.version += before.document != held.document
         return tuple(problems)
 
     def _is_due(self, issuer: Issuer, now: datetime) -> bool:
@@ -234,15 +233,22 @@ class JwksStore:
             stamp = (info.st_mtime_ns, info.st_ino, info.st_size)
             if held.keys is not None and stamp == held.stamp:
                 return replace(held, good_at=now)
-            return replace(held, keys=load_jwks_file(issuer.jwks_file), good_at=now, stamp=stamp)
+            return replace(_of(held, _read(issuer.jwks_file), str(issuer.jwks_file), now), stamp=stamp)
         if issuer.jwks_url is None:
             raise ConfigError("it has neither jwks_url nor jwks_file")
-        data = self._fetch(issuer.jwks_url)
-        return replace(held, keys=parse_jwks(data, where=issuer.jwks_url), good_at=now)
+        return _of(held, self._fetch(issuer.jwks_url), issuer.jwks_url, now)
+
+
+def _of(held: _Held, data: bytes, where: str, now: datetime) -> _Held:
+    keys = parse_jwks(data, where=where)
+    return replace(held, keys=keys, document=hashlib.sha256(data).digest(), good_at=now)
 
 
 def _fetch_plainly(url: str) -> bytes:
     return fetch_jwks(url, ca_file=None)
+
+
+_UNTRUSTED = "CERTIFICATE_VERIFY_FAILED"
 
 
 def _say(error: Exception) -> str:

@@ -79,7 +79,7 @@ class JwtClaims:
     """The claims of a verified token. ``actors`` is the RFC 8693 ``act`` chain, the current actor first.
 
     ``credential_id`` is ``jwt:ISSUER:JTI`` with the issuer's id in identities.yaml, or the first 12 hex
-    digits of the token's SHA-256 where it has no usable ``jti``. ``expires_us`` is ``exp`` with the leeway,
+    digits of ``signed_digest`` where it has no usable ``jti``. ``expires_us`` is ``exp`` with the leeway,
     in microseconds, UTC: the moment from which the token is refused.
     """
 
@@ -117,24 +117,18 @@ def key_from_jwk(jwk: Mapping[str, Any]) -> VerificationKey | None:
     return VerificationKey(kid, algorithm, key)
 
 
-def looks_like_jwt(text: str) -> bool:
-    """True for three parts with dots between, the first of which is a JSON object. Total."""
-    return _header(text) is not None
-
-
-def peek_issuer(token: str) -> str | None:
-    """The unverified ``iss``: a claim, good only for choosing whose keys to try. Total."""
-    claims = peek_claims(token)
-    issuer = claims.get("iss") if claims is not None else None
-    return issuer if isinstance(issuer, str) else None
-
-
 def peek_claims(token: str) -> Mapping[str, Any] | None:
     """The unverified claims, or None when there are none to read. Total."""
     if len(token) > MAX_TOKEN:
         return None
     parts = token.split(".")
     return _segment(parts[1]) if len(parts) == 3 else None
+
+
+def peek_kid(token: str) -> str | None:
+    """The name of the key in the unverified header, or None. Total."""
+    kid = (_header(token) or {}).get("kid")
+    return kid if isinstance(kid, str) else None
 
 
 def names_audience(claims: Mapping[str, Any], issuer: Issuer, resources: Collection[str] = ()) -> bool:
@@ -216,6 +210,15 @@ def verify_by_own_key(token: str, kind: str) -> tuple[Mapping[str, Any], str] | 
     return claims, b64url_sha256(text.encode("utf-8", "surrogatepass"))
 
 
+def signed_digest(token: str) -> str:
+    """Hex SHA-256 of what the signature is over.
+
+    The whole text identifies no token: an ES256 signature has a twin that verifies just as well, and whoever
+    holds the one can make the other.
+    """
+    return hashlib.sha256(token.rpartition(".")[0].encode("utf-8", "surrogatepass")).hexdigest()
+
+
 def b64url_sha256(data: bytes) -> str:
     """SHA-256 as base64url without padding: ``x5t#S256``, ``jkt`` and ``ath``."""
     return base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode("ascii")
@@ -242,7 +245,7 @@ def _judge(
     if not isinstance(subject, str) or not is_name(subject):
         return _no("sub is missing or is not a name")
     jti = claims.get("jti")
-    tail = jti if isinstance(jti, str) and is_name(jti) else hashlib.sha256(token.encode()).hexdigest()[:12]
+    tail = jti if isinstance(jti, str) and is_name(jti) else signed_digest(token)[:12]
     credential_id = f"jwt:{issuer.id}:{tail}"
     fault = _time_fault(claims, issuer, now)
     if fault is not None:

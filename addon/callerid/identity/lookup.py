@@ -80,10 +80,6 @@ class Lookup:
             found.append(parent)
         return tuple(found)
 
-    def is_blocked(self, subject: str) -> bool:
-        """True when this very subject is blocked. Give it in canonical spelling."""
-        return self.first_blocked((subject,)) is not None
-
     def first_blocked(self, subjects: Iterable[str]) -> str | None:
         """The first of ``subjects`` that is blocked, or None."""
         self._catch_up()

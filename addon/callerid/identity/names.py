@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import string
 
+from callerid.identity.tokens import contains_token
+
 SUBJECT_KINDS = ("user", "workload")
 BLOCKABLE_KINDS = ("user", "workload", "agent", "cert", "jwt")
 MAX_NAME = 512
@@ -23,11 +25,28 @@ def ascii_lower(text: str) -> str:
 
 
 def is_name(text: object) -> bool:
-    """True for a text that can stand in a name: 1 to 512 printable characters, no space.
+    """True for a text that can stand in a name: 1 to 512 printable characters, no space, no token of ours.
 
-    Surrogates and control characters are not printable, so a name can always be stored and shown.
+    Surrogates and control characters are not printable, so a name can always be stored and shown; and what
+    is stored and shown is never a token (law 5).
     """
-    return isinstance(text, str) and 0 < len(text) <= MAX_NAME and text.isprintable() and " " not in text
+    return (
+        isinstance(text, str)
+        and 0 < len(text) <= MAX_NAME
+        and text.isprintable()
+        and " " not in text
+        and not contains_token(text.encode("utf-8"))
+    )
+
+
+def is_selector(text: object) -> bool:
+    """True for a selector of tools: a name, or ``http:METHOD PATH``, the one shape with a space in it."""
+    if is_name(text):
+        return True
+    if not isinstance(text, str) or len(text) > MAX_NAME or not text.startswith("http:"):
+        return False
+    method, _, path = text.removeprefix("http:").partition(" ")
+    return is_name(method) and is_name(path) and path.startswith(("/", "*"))
 
 
 def canonical(subject: str) -> str:

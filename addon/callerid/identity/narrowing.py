@@ -35,15 +35,15 @@ def actors_below(agent: str | None, actors: Sequence[str], asked: str | None) ->
 
     Args:
         agent: the agent of the parent, or of the caller.
-        actors: its chain, which begins with ``agent`` if there is one.
+        actors: its chain. Where the agent is not in it (a JWT names it apart from ``act``), it leads it.
         asked: the child's agent; None, or the same name again, adds no link.
 
     Raises:
         ConfigError: the chain would be longer than MAX_ACTORS.
     """
-    before = tuple(actors) or (() if agent is None else (agent,))
     if asked is None or asked == agent:
         return tuple(actors)
+    before = actors if agent is None or agent in actors else (agent, *actors)
     chain = (asked, *before)
     if len(chain) > MAX_ACTORS:
         raise ConfigError(
@@ -68,9 +68,7 @@ def check_narrower(lineage: Sequence[TokenRow], asked: Scope, expires_us: int) -
     """
     for token in lineage:
         if expires_us > token.expires_us:
-            raise ConfigError(
-                f"a token below {token.id} does not outlive it", hint="Derive with a shorter --ttl."
-            )
+            raise ConfigError(f"a token below {token.id} does not outlive it", hint="Ask for a shorter ttl.")
         _subset("server", asked.servers, token.servers, token.id)
         if asked.tools is not None and token.tools is not None:
             for tool in asked.tools:

@@ -79,8 +79,10 @@ class Presented:
 
         Without ``method`` and ``url``, which count for a DPoP proof only, and such a request is judged anew.
         """
-        parts: list[str] = [f"{self.tunnel:d}{self.reverse:d};"]
-        for values in (
+        shown = (
+            self.tunnel,
+            self.reverse,
+            self.client_ip,  # a token may be good from some networks only
             self.connect_proxy_authorization,
             self.connect_callerid_token,
             self.proxy_authorization,
@@ -90,15 +92,9 @@ class Presented:
             self.forwarded_client_cert,
             self.client_cert,
             self.client_cert_chain,
-            () if self.resource is None else (self.resource,),
-        ):
-            parts.append(f"{len(values)};")
-            for value in values:
-                parts.append(f"{len(value)}:{value}")
-        parts.append(f"@{self.client_ip}")  # a token may be good from some networks only
-        made = hashlib.sha256("".join(parts).encode("utf-8", "surrogateescape"))
-        for chain in (self.proxy_chain, self.inner_chain):
-            made.update(b"%d;" % len(chain))
-            for certificate in chain:
-                made.update(b"%d:%s" % (len(certificate), certificate))
-        return made.digest()
+            self.resource,
+            self.proxy_chain,
+            self.inner_chain,
+        )
+        # Their literals: each of these types has its own, and what is quoted in one cannot end it.
+        return hashlib.sha256(repr(shown).encode("utf-8")).digest()

@@ -11,7 +11,7 @@ from datetime import datetime
 
 from callerid.config import Issuer
 from callerid.identity.carriers import Credential
-from callerid.identity.dpop import Proofs, read_proof
+from callerid.identity.dpop import Proof, Proofs, read_proof
 from callerid.identity.jwt import JwtClaims
 from callerid.identity.presented import Presented
 from callerid.identity.resources import at_origin
@@ -28,6 +28,7 @@ def prove(
     presented: Presented,
     leaves: Collection[str],
     proofs: Proofs,
+    holder: str,
     now: datetime,
 ) -> bool | Rejected:
     """Whether the sender proved to hold what the token is bound to; False where it is bound to nothing.
@@ -39,6 +40,7 @@ def prove(
         presented: the request, with its DPoP header.
         leaves: ``x5t#S256`` of the certificates that speak for the sender.
         proofs: which proofs were used.
+        holder: the principal that the token names, whose share of them it is.
         now: of the judgement.
     """
     if found.dpop and found.carrier is not Carrier.AUTHORIZATION:
@@ -55,21 +57,19 @@ def prove(
     if CERTIFICATE in cnf and not any(cnf[CERTIFICATE] == leaf for leaf in leaves):
         return _no(verified, "the token is bound to a certificate that its sender did not show")
     if KEY in cnf:
-        return _by_key(verified, issuer, found, cnf[KEY], presented, proofs, now)
+        proof = _by_key(verified, issuer, found, cnf[KEY], presented)
+        if isinstance(proof, Rejected):
+            return proof
+        fault = proofs.admit(proof, presented.mark, int(now.timestamp() * 1_000_000), holder)
+        return True if fault is None else _no(verified, f"the DPoP proof is not good: {fault}")
     if found.dpop:
         return _no(verified, "the token is bound to a certificate, not to a key: send it as Bearer")
     return True
 
 
 def _by_key(
-    verified: JwtClaims,
-    issuer: Issuer,
-    found: Credential,
-    key: object,
-    presented: Presented,
-    proofs: Proofs,
-    now: datetime,
-) -> bool | Rejected:
+    verified: JwtClaims, issuer: Issuer, found: Credential, key: object, presented: Presented
+) -> Proof | Rejected:
     if not found.dpop:
         return _no(verified, "the token is bound to a key: send it as DPoP with a proof")
     if len(presented.dpop) > 1:
@@ -84,8 +84,7 @@ def _by_key(
         return _no(verified, f"the DPoP proof is not good: {proof}")
     if proof.key != key:
         return _no(verified, "the DPoP proof is by another key than the token's")
-    fault = proofs.admit(proof, presented.mark, int(now.timestamp() * 1_000_000))
-    return True if fault is None else _no(verified, f"the DPoP proof is not good: {fault}")
+    return proof
 
 
 def _names(presented: Presented, issuer: Issuer) -> Iterator[str | None]:

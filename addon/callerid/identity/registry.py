@@ -28,6 +28,13 @@ _DEAD = "UPDATE tokens SET revoked_us = ?, revoked_by = ?, revoked_why = ? WHERE
 _REVOKE = _DEAD + " AND id IN (" + _TREE + ")"
 _PLACES = ", ".join("?" * (COLUMNS.count(",") + 2))
 _INSERT = f"INSERT INTO tokens (sha256, {COLUMNS}) VALUES ({_PLACES})"  # noqa: S608  (constants)
+# Derived, dead since before a moment, and nothing below: a parent is needed as long as it has children.
+_FORGET = (
+    "DELETE FROM tokens WHERE id IN (SELECT t.id FROM tokens t "
+    "WHERE (t.parent IS NOT NULL OR t.origin IS NOT NULL) "
+    "AND min(t.expires_us, ifnull(t.revoked_us, t.expires_us)) < ? "
+    "AND NOT EXISTS (SELECT 1 FROM tokens c WHERE c.parent = t.id) LIMIT ?)"
+)
 _HELD = {
     "agent": "t.agent = ?1 OR EXISTS (SELECT 1 FROM json_each(t.actors) WHERE value = ?1)",
     "origin": "EXISTS (SELECT 1 FROM json_each(t.origin) WHERE value = ?1)",
@@ -79,7 +86,7 @@ class Registry(Lookup):
                 if any(token.principal != principal or token.expires_us < expires_us for token in lineage):
                     raise ConfigError(
                         f"a token below {parent} has its principal and does not outlive it",
-                        hint="Derive for the same principal, with a shorter --ttl.",
+                        hint="Derive for the same principal, with a shorter ttl.",
                     )
             self._enter(row, token_digest)
         return row
@@ -93,11 +100,14 @@ class Registry(Lookup):
         created_us: int,
         expires_us: int,
         created_by: str,
+        acting: str | None = None,
+        actors: tuple[str, ...] = (),
     ) -> TokenRow:
         """Enter a narrower child of the token ``parent``, for the same principal.
 
-        The parent is judged in the transaction that enters the child: whoever revokes it comes before or
-        after, and either way the child is not good.
+        ``acting`` and ``actors`` are the agents that other evidence beside the token named: the child has
+        them wherever the token names none. The parent is judged in the transaction that enters the child:
+        whoever revokes it comes before or after, and either way the child is not good.
 
         Raises:
             ConfigError: there is no such token, it is not good, or the child would be more than it.
@@ -107,11 +117,12 @@ class Registry(Lookup):
             lineage = self._good(parent, created_us)
             above = lineage[0]
             check_narrower(lineage, scope, expires_us)
-            actors = actors_below(above.agent, above.actors, scope.agent)
+            agent = above.agent if above.agent is not None else acting
+            chain = actors_below(agent, above.actors or actors, scope.agent)
             row = TokenRow(
                 id=token_id(token_digest),
                 principal=above.principal,
-                agent=scope.agent if scope.agent is not None else above.agent,
+                agent=scope.agent if scope.agent is not None else agent,
                 parent=above.id,
                 servers=scope.servers,
                 tools=scope.tools,
@@ -119,7 +130,7 @@ class Registry(Lookup):
                 created_by=created_by,
                 expires_us=expires_us,
                 networks=scope.networks,
-                actors=actors,
+                actors=chain,
             )
             self._not_blocked(row, *(name for token in lineage for name in token.origin))
             self._enter(row, token_digest)
@@ -188,6 +199,14 @@ class Registry(Lookup):
         """Revoke all tokens of a principal and all below them; the number that were good until now."""
         return self._revoke("t.principal = ?", principal, now_us, by, why)
 
+    def forget_derived(self, *, before_us: int, at_most: int) -> int:
+        """Delete derived tokens that were dead before then, children before parents; how many were deleted.
+
+        To whoever still holds one it is unknown instead of expired. What an administrator issued stays.
+        """
+        with self._writing():
+            return self._storage.execute(_FORGET, (before_us, at_most))
+
     def block(self, subject: str, *, now_us: int, by: str, why: str | None = None) -> bool:
         """Block a subject (canonical spelling). False if it was blocked already."""
         statement = "INSERT OR IGNORE INTO blocked (subject, since_us, why, by) VALUES (?, ?, ?, ?)"
@@ -250,9 +269,9 @@ class Registry(Lookup):
 
     def _enter(self, row: TokenRow, token_digest: str) -> None:
         if row.expires_us <= row.created_us:
-            raise ConfigError("the token would expire before it begins", hint="Give a longer --ttl.")
+            raise ConfigError("the token would expire before it begins", hint="Ask for a longer ttl.")
         scopes = (row.servers, row.tools)
-        lists = (row.actors, row.in_groups, row.origin, row.chain)
+        lists = (row.actors, row.in_groups, row.origin, row.chain, row.jwts)
         self._storage.execute(
             _INSERT,
             (

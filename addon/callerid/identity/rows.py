@@ -52,24 +52,33 @@ ALTER TABLE tokens ADD COLUMN actors TEXT;
 ALTER TABLE tokens ADD COLUMN in_groups TEXT;
 ALTER TABLE tokens ADD COLUMN origin TEXT;
 ALTER TABLE tokens ADD COLUMN chain TEXT;
+ALTER TABLE tokens ADD COLUMN jwts TEXT;
 ALTER TABLE tokens ADD COLUMN rotated_to TEXT;
 DROP TRIGGER token_changed;
 CREATE TRIGGER token_changed AFTER UPDATE OF
   id, sha256, principal, agent, parent, servers, tools, expires_us, revoked_us,
-  networks, actors, in_groups, origin, chain ON tokens
+  networks, actors, in_groups, origin, chain, jwts ON tokens
+  BEGIN UPDATE state SET generation = generation + 1; END;
+DROP TRIGGER token_deleted;
+CREATE TRIGGER token_deleted AFTER DELETE ON tokens
+  WHEN OLD.revoked_us IS NULL AND OLD.expires_us > strftime('%s', 'now') * 1000000
   BEGIN UPDATE state SET generation = generation + 1; END;
 """,
     }
 )
-"""Version -> the statements that make the next one of it. They only add."""
+"""Version -> the statements that make the next one of it. They only add.
+
+A row that was good to nobody any more may be tidied away unnoticed: all callers would be verified anew, and
+all streams judged again, for nothing.
+"""
 
 COLUMNS = (
     "id, principal, agent, parent, servers, tools, created_us, created_by, expires_us, "
     "last_used_us, last_ip, revoked_us, revoked_by, revoked_why, "
-    "networks, actors, in_groups, origin, chain, rotated_to"
+    "networks, actors, in_groups, origin, chain, jwts, rotated_to"
 )
 _NAMES = COLUMNS.split(", ")
-_LISTS = ("actors", "in_groups", "origin", "chain")
+_LISTS = ("actors", "in_groups", "origin", "chain", "jwts")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +88,8 @@ class TokenRow:
     ``networks`` are those it is good from, None for all. ``actors`` is the chain of agents of a derived
     token, the current one first (RFC 8693 section 4.1). A token derived from other evidence than a token
     keeps what that was: ``origin`` its credential ids, ``chain`` its certificates (base64 of DER, leaf
-    first), ``in_groups`` the groups that its claims named. ``rotated_to`` is the token that replaces it.
+    first), ``jwts`` what made its JWTs good (``origins``), ``in_groups`` the groups that its claims named.
+    ``rotated_to`` is the token that replaces it.
     """
 
     id: str
@@ -101,6 +111,7 @@ class TokenRow:
     in_groups: tuple[str, ...] = ()
     origin: tuple[str, ...] = ()
     chain: tuple[str, ...] = ()
+    jwts: tuple[str, ...] = ()
     rotated_to: str | None = None
 
 

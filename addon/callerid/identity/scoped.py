@@ -1,19 +1,20 @@
 """What a scoped token is good for besides its dates: where it comes from, and what it was made from.
 
 A token that was derived from a certificate or a JWT is good no longer than that is: the certificate is
-verified again as if it were presented, and the issuer of the JWT must still be one.
+verified again as if it were presented, and of the JWT what ``origins`` keeps.
 """
 
 from __future__ import annotations
 
 import binascii
 from base64 import b64decode
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 
 from callerid.identity.certificates import ChainVerifier
 from callerid.identity.lookup import Lookup
 from callerid.identity.networks import is_within
+from callerid.identity.origins import Origins
 from callerid.identity.rows import TokenRow
 from callerid.model import Ceiling, Reason, Rejected
 
@@ -35,7 +36,7 @@ def misplaced(
     lineage: Sequence[TokenRow],
     client_ip: str | None,
     chains: ChainVerifier,
-    issuers: Collection[str],
+    origins: Origins,
     now: datetime,
 ) -> Rejected | None:
     """The refusal of a token that is not good from this address, or whose origin is not good any more.
@@ -44,18 +45,16 @@ def misplaced(
         lineage: the token and its parents, the child first; each narrows.
         client_ip: where the request comes from, None if that is not known.
         chains: verifies certificates.
-        issuers: the ids of the issuers of JWTs, as they are now.
+        origins: judges what JWTs they were derived from.
         now: the time.
     """
     for token in lineage:
         if token.networks is not None and not is_within(client_ip, token.networks):
             where = client_ip if client_ip is not None else "an unknown address"
             return _no(lineage, Reason.TOKEN_NETWORK, f"{token.id} is not good from {where}")
-        for name in token.origin:
-            kind, _, rest = name.partition(":")
-            if kind == "jwt" and rest.partition(":")[0] not in issuers:
-                detail = f"{name}, which it was derived from, is of an issuer that is no longer one"
-                return _no(lineage, Reason.TOKEN_REVOKED, detail)
+        flaw = origins.flaw(token, now)
+        if flaw is not None:
+            return _no(lineage, *flaw)
         if token.chain:
             try:
                 ders = [b64decode(one, validate=True) for one in token.chain]

@@ -135,7 +135,7 @@ SENTENCES: Mapping[Reason, str] = MappingProxyType(
         Reason.NO_GRANT: "there is nothing of this name that you may use",
         Reason.OUTSIDE_SCOPE: "it is outside the scope of your token or agent",
         Reason.CREDENTIAL_UNAVAILABLE: "the credential for this server cannot be had now",
-        Reason.CREDENTIAL_NOT_BOUND: "the credential for this server may not be sent to this address",
+        Reason.CREDENTIAL_NOT_BOUND: "this method or URL is not one that the server's credential may go to",
         Reason.NO_SUBJECT_TOKEN: "this server wants to know you: come with a JWT of your identity provider",
         Reason.AUDIT_UNAVAILABLE: "it could not be recorded, and nothing is sent on without a record",
         Reason.INTERNAL_ERROR: "callerid met a fault of its own",
@@ -143,6 +143,10 @@ SENTENCES: Mapping[Reason, str] = MappingProxyType(
     }
 )
 """Why, for the caller: a clause for each reason that is not an allowance."""
+
+WITHHELD = "The server's answer was not given out by callerid"
+NOT_SENT = "callerid could not send this to the server"
+"""What is said before the clause on why a call that was allowed has no answer."""
 
 _ASK_SENTENCES: Mapping[Reason, str] = MappingProxyType(
     {
@@ -365,7 +369,7 @@ def _error(rpc_id: RpcId | None, code: int, said: _Said) -> dict[str, Any]:
 
 
 def _unusable(rpc_id: RpcId | None, event_id: str, detail: str, outcome: Outcome) -> dict[str, Any]:
-    text = f"The server's answer was not given out by callerid: {detail}. Decision {event_id}."
+    text = f"{NOT_SENT if outcome is Outcome.NOT_SENT else WITHHELD}: {detail}. Decision {event_id}."
     return _upstream_error(rpc_id, event_id, outcome, text)
 
 

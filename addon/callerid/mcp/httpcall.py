@@ -8,7 +8,7 @@ its body say as arguments.
 A numbered ladder, as in ``classify``; the first rung that fails is the answer.
 
  1. the method is a name in capitals, and none that makes a tunnel or an echo   MALFORMED_HTTP
- 2. headers that readers must agree on come once                                MALFORMED_HTTP
+ 2. headers that readers must agree on come once, and have one reading          MALFORMED_HTTP
  3. the body is within the limit                                                TOO_LARGE
  4. the body is not encoded                                                     ENCODING_REFUSED
  5. GET and HEAD have no body; the body of a POST says what it is               MALFORMED_HTTP
@@ -22,15 +22,15 @@ The path is not looked at here: that it is canonical is known where the server i
 from __future__ import annotations
 
 import string
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, NoReturn
 from urllib.parse import unquote_to_bytes
 
-from callerid.mcp import claims, strictjson
+from callerid.mcp import claims, httpheads, multiparts, strictjson
 from callerid.mcp import headers as fields
-from callerid.mcp.forms import FormError, Pairs, named, read_pairs, values_of, write_pairs
+from callerid.mcp.forms import FormError, Pairs, read_pairs, twin, values_of, write_pairs
 from callerid.model import EMPTY, Kind, Malformed, Message, MessageType, Reason
 
 MAX_METHOD = 32
@@ -41,11 +41,13 @@ _BODILESS = frozenset({"GET", "HEAD"})
 _TOKEN = frozenset(string.ascii_letters + string.digits + "!#$%&'*+-.^_`|~")
 _PLAIN = frozenset("!$&'()+,:@=")
 """Characters that mean the same in a path encoded or not; RFC 3986 section 3.3, without ``*`` and ``;``."""
-_OVERRIDES = frozenset(
-    {"_method", "x-http-method-override", "x-http-method", "x-method-override", "$httpmethod"}
-)
-"""Parameters in which some frameworks look for the method that they then act on, by ``strictjson.fold``."""
-_JSON = frozenset({"application/json", "text/json"})
+_OVERRIDES = ("_method", "x_http_method", "x_method_override", "http_method_override", "$httpmethod")
+"""Parameters in which some frameworks look for the method that they then act on, as ``_loosely`` has them.
+
+``x_http_method_override`` is told by how it begins.
+"""
+_JSON_LINES = ("ndjson", "x-ndjson")
+"""Many documents, a line each. Any other type with ``json`` in its name is read by some server as JSON."""
 _FORM = "application/x-www-form-urlencoded"
 _ANSWERS: Mapping[Reason, int] = MappingProxyType({Reason.TOO_LARGE: 413, Reason.ENCODING_REFUSED: 415})
 _INVALID_REQUEST = -32600
@@ -74,6 +76,7 @@ def read_call(
     headers: Sequence[tuple[str, str]],
     body: bytes,
     *,
+    listed: Collection[str] = (),
     max_body: int = strictjson.MAX_BYTES,
     max_depth: int = strictjson.MAX_DEPTH,
     max_digits: int = strictjson.MAX_DIGITS,
@@ -85,6 +88,7 @@ def read_call(
         target: path and query; the path is canonical.
         headers: name and value of every header line, in order, duplicates kept.
         body: the whole body as received.
+        listed: lower-case names of the headers that are arguments.
         max_body: the longest body in bytes, as received and as forwarded.
         max_depth: the deepest nesting of a JSON body.
         max_digits: the longest number in it, in characters.
@@ -101,6 +105,7 @@ def read_call(
         pairs = _pairs(query, "the query")
         values = values_of(pairs)
         arguments: dict[str, Any] = {"query": values} if values else {}
+        arguments |= _spoken(headers, listed)
         if body:
             read, body = _body(http_method, once.get("content-type"), body, max_depth, max_digits)
             arguments |= read
@@ -184,7 +189,7 @@ def _pairs(text: str, where: str) -> Pairs:
         pairs = read_pairs(text)
     except FormError as error:
         raise _Refused(error.reason, f"{where} {error.detail}") from None
-    if named((name for name, _ in pairs), _OVERRIDES):
+    if _names_method(name for name, _ in pairs):
         _refuse_override(where)
     return pairs
 
@@ -203,13 +208,16 @@ def _body(
         except UnicodeDecodeError:
             raise _Refused(Reason.NOT_UTF8, "the body is not UTF-8") from None
         return {"body": values_of(pairs)}, write_pairs(pairs, form=True).encode("ascii")
-    if media in _JSON or media.endswith("+json"):
+    if _is_json(media):
         value, canonical = _json(body, max_depth, max_digits)
-        if http_method == "POST" and isinstance(value, dict) and named(value, _OVERRIDES):
+        if http_method == "POST" and isinstance(value, dict) and _names_method(value):
             _refuse_override("the body")
         return {"body": value}, canonical
-    if media.startswith("multipart/") and _names_method(body):
-        _refuse_override("the body")
+    if media.startswith("multipart/"):
+        if _part_names_method(body):
+            _refuse_override("the body")
+        if flaw := multiparts.flaw(content_type or "", body):
+            raise _Refused(Reason.MALFORMED_HTTP, flaw)
     return EMPTY, body
 
 
@@ -231,16 +239,48 @@ def _media_type(content_type: str | None) -> str:
     charsets = [
         value for name, _, value in (p.partition("=") for p in parameters) if name.strip() == "charset"
     ]
-    is_read = media == _FORM or media in _JSON or media.endswith("+json")
+    is_read = media == _FORM or _is_json(media)
     if is_read and any(charset.strip(' "') not in ("utf-8", "utf8") for charset in charsets):
         raise _Refused(Reason.NOT_UTF8, "the Content-Type names another charset than UTF-8")
     return media
 
 
-def _names_method(body: bytes) -> bool:
-    """Whether a part of a multipart body could be the method override of some framework, however quoted."""
-    plain = body.lower().translate(None, b"\"\\ \t'")
-    return b"name=_method" in plain or (b"name*=" in plain and b"method" in plain)
+def _is_json(media: str) -> bool:
+    subtype = media.partition("/")[2]
+    return "json" in subtype and subtype not in _JSON_LINES
+
+
+def _spoken(headers: Sequence[tuple[str, str]], listed: Collection[str]) -> Mapping[str, Any]:
+    """Rung 2, for the headers that are arguments."""
+    said = httpheads.arguments_of(headers, listed)
+    if isinstance(said, str):
+        raise _Refused(Reason.MALFORMED_HTTP, said)
+    return {"headers": said} if said else {}
+
+
+def _names_method(names: Iterable[str]) -> bool:
+    """Whether some framework would find its method override among these names of parameters."""
+    return any(_loosely(name).startswith(_OVERRIDES) for name in names)
+
+
+def _loosely(name: str) -> str:
+    """As PHP and WSGI servers fold names: a dot, a blank, a hyphen and an open bracket are underscores."""
+    return twin(name).replace("-", "_").replace("[", "_")
+
+
+def _part_names_method(body: bytes) -> bool:
+    """The same for the parts of a multipart body, however their names are quoted, folded or encoded."""
+    for part in body.lower().split(b"content-disposition")[1:]:
+        head = min((part.partition(end)[0] for end in (b"\r\n\r\n", b"\n\n")), key=len)
+        plain = head.translate(None, b"\"\\ \t\r\n'").replace(b"filename", b"file")
+        for piece in plain.split(b"name")[1:]:
+            name = unquote_to_bytes(piece).decode("latin-1")
+            # RFC 2231 and RFC 2047: in pieces, or in a word of another encoding. Nobody names a field so.
+            if name.startswith("==?") or (name.startswith("*") and ("method" in name or name[1:2].isdigit())):
+                return True
+            if name.startswith("=") and _names_method([name[1:]]):
+                return True
+    return False
 
 
 def _refuse_override(where: str) -> NoReturn:

@@ -17,8 +17,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
+from urllib.parse import unquote
 
 from callerid.mcp.answers import SENTENCES, Answer
+from callerid.mcp.forms import named
 from callerid.model import Reason
 
 RESOURCE = "oauth-protected-resource"
@@ -44,12 +46,26 @@ No rule, no block and no shared credential is among them: whoever is known learn
 _WELL_KNOWN = ".well-known"
 _DOCUMENTS = (RESOURCE, "oauth-authorization-server", "openid-configuration")
 _FALLBACKS = frozenset({"/authorize", "/token", "/register"})
+_GRANT = "grant_type"
+_TOKEN = frozenset(
+    {_GRANT, "client_id", "client_secret", "client_assertion", "client_assertion_type", "code_verifier",
+     "assertion", "refresh_token", "subject_token", "device_code"}
+)  # fmt: skip
+_AUTHORIZE = frozenset({"response_type", "redirect_uri", "code_challenge", "request_uri"})
+_REGISTER = frozenset(
+    {"redirect_uris", "grant_types", "response_types", "token_endpoint_auth_method", "software_statement"}
+)
+_DEVICE = frozenset({"client_id"})
 _OF_OAUTH: Mapping[str, frozenset[str]] = {
-    "/authorize": frozenset({"response_type", "client_id"}),
-    "/token": frozenset({"grant_type"}),
-    "/register": frozenset({"redirect_uris", "grant_types", "token_endpoint_auth_method"}),
+    **dict.fromkeys(("token", "accesstoken", "oauthtoken", "refreshtoken", "generatetoken"), _TOKEN),
+    **dict.fromkeys(("authorize", "authorization", "auth", "par"), _AUTHORIZE),
+    **dict.fromkeys(("register", "registration", "clientregistration"), _REGISTER),
+    **dict.fromkeys(("deviceauthorization", "deviceauthorize", "deviceauth", "devicecode"), _DEVICE),
 }
-"""Parameters by which a request to an endpoint is known to be OAuth (RFC 6749, RFC 7591)."""
+"""What the last segment of an endpoint's path is, and the parameters by which a request to it is OAuth.
+
+RFC 6749, RFC 7521, RFC 7591, RFC 7636, RFC 8628, RFC 8693, RFC 9126; segments in the form of ``_endpoint``.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,18 +95,41 @@ def door_of(path: str) -> Door | None:
     return None
 
 
-def is_oauth(path: str, arguments: Mapping[str, Any]) -> bool:
-    """Whether a call to an API of its own (kind http) is one of OAuth, by what its query and body hold.
+def is_oauth(http_method: str, path: str, arguments: Mapping[str, Any], *, has_body: bool) -> bool:
+    """Whether a call to an API of its own (kind http) is one of OAuth: it would get a token for its caller.
 
-    An API may have a ``/token`` or a ``/register`` that is no login; its rules decide about that.
+    An API may have a ``/token`` or a ``/register`` that is no login; its rules decide about that. So it is
+    told by the parameters in query and body. A body that could not be read may hold them, and counts as if it
+    did. What names a grant asks for a token wherever it is sent: endpoints have names of their own.
+
+    Args:
+        http_method: as on the request line.
+        path: canonical, without its query.
+        arguments: ``query`` and ``body`` of the call, as far as they could be read.
+        has_body: whether a body came with it, read or not.
     """
-    wanted = _OF_OAUTH.get(path.rstrip("/").casefold())
-    if wanted is None:
-        return False
+    wanted = _wanted(path)
+    if has_body and wanted and "body" not in arguments:
+        return True
+    asks = wanted if http_method in ("GET", "HEAD") else wanted | {_GRANT}
     for part in (arguments.get("query"), arguments.get("body")):
-        if isinstance(part, Mapping) and any(name.casefold() in wanted for name in part):
+        if isinstance(part, Mapping) and named(part, asks):
             return True
     return False
+
+
+def _wanted(path: str) -> frozenset[str]:
+    """The parameters that make a request to this path one of OAuth."""
+    parts = [_endpoint(part) for part in path.split("/") if part]
+    if parts[-2:] == ["device", "code"]:
+        return _DEVICE
+    return _OF_OAUTH.get(parts[-1], frozenset()) if parts else frozenset()
+
+
+def _endpoint(segment: str) -> str:
+    """A segment as lenient routers read it: without case, blanks at its end, a format, and signs in it."""
+    bare = unquote(segment).casefold().strip(" .").partition(".")[0]
+    return bare.replace("-", "").replace("_", "")
 
 
 def metadata_url(origin: str, path: str) -> str:

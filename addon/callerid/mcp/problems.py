@@ -16,24 +16,11 @@ import json
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from callerid.mcp.answers import FAULTS, SENTENCES, STATUS, Answer
+from callerid.mcp.answers import FAULTS, NOT_SENT, SENTENCES, STATUS, WITHHELD, Answer
+from callerid.mcp.oauthdoor import LOGIN_HELPS
 from callerid.model import Outcome, Reason
 
-NOT_KNOWN = frozenset(
-    {
-        Reason.NO_EVIDENCE,
-        Reason.EVIDENCE_AMBIGUOUS,
-        Reason.EVIDENCE_UNRECOGNISED,
-        Reason.TOKEN_MALFORMED,
-        Reason.TOKEN_UNKNOWN,
-        Reason.TOKEN_EXPIRED,
-        Reason.TOKEN_REVOKED,
-        Reason.JWT_INVALID,
-        Reason.JWT_EXPIRED,
-        Reason.JWT_AUDIENCE,
-        Reason.JWT_PROOF,
-    }
-)
+NOT_KNOWN = LOGIN_HELPS | {Reason.EVIDENCE_AMBIGUOUS, Reason.JWT_PROOF}
 """The caller is not known, and would be with other evidence: 401. Whoever is known and may not gets 403."""
 
 CHALLENGE = 'Bearer realm="callerid"'
@@ -107,7 +94,7 @@ def upstream_refused_credential(event_id: str) -> Answer:
 
 def upstream_unusable(event_id: str, detail: str, outcome: Outcome = Outcome.RESPONSE_REFUSED) -> Answer:
     """The answer is not given out, or there was none: 502. ``detail`` is a clause in our own words."""
-    text = f"The server's answer was not given out by callerid: {detail}."
+    text = f"{NOT_SENT if outcome is Outcome.NOT_SENT else WITHHELD}: {detail}."
     return _problem(502, text, event_id, {"outcome": outcome.value})
 
 

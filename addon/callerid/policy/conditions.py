@@ -141,7 +141,7 @@ def _into(value: object, step: str) -> list[object]:
 
 
 def _named_oddly(name: str, members: Mapping[str, object]) -> bool:
-    """Whether ``name`` is not there, but some server finds it: by another case, or as ``name[]`` or ``name.x``."""
+    """Whether ``name`` is not there, but some server finds it: as ``Name``, ``name[]`` or ``name.x``."""
     return name not in members and any(_base(member) == _base(name) for member in members)
 
 

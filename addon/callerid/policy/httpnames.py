@@ -6,9 +6,9 @@ in a credential's binding: ``*`` is any run of characters within one segment, ``
 itself and everything below. Only an empty segment is no ``*`` here: a grant on ``/charges/*`` is one on
 single charges, and ``/charges/`` is the list of them.
 
-Servers do not agree about everything: case, a slash at the end, encoded letters. Where some of
-them would take the call for one that the selector names, the answer is None: no match for a grant, a match
-for a guard.
+Servers do not agree about everything: case, a slash at the end, encoded letters, dots and blanks at the end
+of a name (Windows), a format as its ending (Rails: ``/refunds.json``). Where some of them would take the call
+for one that the selector names, the answer is None: no match for a grant, a match for a guard.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ _NEVER_ENCODED = _UNRESERVED | frozenset("/\\%?#;")
 _EITHER_WAY = frozenset("!$&'()+,:@=")
 """What a segment may hold encoded or not (RFC 3986 section 3.3), without ``*`` and ``;``."""
 _CACHED = 512
+
+type Segments = tuple[str, ...]
 
 
 def call_matcher(text: str) -> Matcher:
@@ -55,17 +57,15 @@ def call_matcher(text: str) -> Matcher:
     folded = tuple(_something if segment == "*" else stars(segment.lower()) for segment in segments)
 
     def matches(name: str) -> Tri:
-        actual_method, actual, plain = _split(name)
+        actual_method, actual, near = _split(name)
         answer = _method(method, actual_method)
         if answer is False:
             return False
-        if not plain:
+        if not near:
             return None
         if _covers(tests, deep, actual):
             return answer
-        lower = tuple(segment.lower() for segment in actual)
-        near = (_covers(tests, deep, _other_end(actual)), _covers(folded, deep, lower))
-        return None if any(near) or _covers(folded, deep, _other_end(lower)) else False
+        return None if any(_covers(folded, deep, other) for other in near) else False
 
     return matches
 
@@ -94,17 +94,36 @@ def is_plain_path(path: str) -> bool:
     return text.isprintable() and unicodedata.is_normalized("NFKC", text)
 
 
-def _split(name: str) -> tuple[str, tuple[str, ...], bool]:
-    """Method, segments and whether the path is plain. Remembered for names of a usual length only."""
+def _split(name: str) -> tuple[str, Segments, tuple[Segments, ...]]:
+    """Method, segments, and the paths for which some server takes this one; of these none if it is not plain.
+
+    Remembered for names of a usual length only.
+    """
     return _parts(name) if len(name) <= _CACHED else _parts.__wrapped__(name)
 
 
 @lru_cache(maxsize=1024)
-def _parts(name: str) -> tuple[str, tuple[str, ...], bool]:
+def _parts(name: str) -> tuple[str, Segments, tuple[Segments, ...]]:
     method, _, path = name.partition(" ")
-    plain = is_plain_path(path)
-    path = _one_spelling(path).replace("*", "%2A") if plain else path
-    return method, tuple(path.split("/")), plain
+    if not is_plain_path(path):
+        return method, (path,), ()
+    segments = tuple(_one_spelling(path).replace("*", "%2A").split("/"))
+    lower = tuple(_loosely(segment) for segment in segments)
+    ends = (lower, _other_end(lower))
+    return method, segments, (*ends, *map(_without_ending, ends))
+
+
+def _loosely(segment: str) -> str:
+    """In small letters, and without dots and blanks at its end."""
+    bare = segment.lower()
+    while bare.endswith((".", "%20")):
+        bare = bare.removesuffix(".").removesuffix("%20")
+    return bare or segment
+
+
+def _without_ending(actual: Segments) -> Segments:
+    stem, dot, _ = actual[-1].rpartition(".")
+    return (*actual[:-1], stem) if dot and stem else actual
 
 
 def _one_spelling(path: str) -> str:
@@ -129,12 +148,12 @@ def _something(segment: str) -> Tri:
     return segment != ""
 
 
-def _covers(tests: tuple[Matcher, ...], deep: bool, actual: tuple[str, ...]) -> bool:
+def _covers(tests: tuple[Matcher, ...], deep: bool, actual: Segments) -> bool:
     if len(actual) < len(tests) or (len(actual) > len(tests) and not deep):
         return False
     return all(test(text) is True for test, text in zip(tests, actual, strict=False))
 
 
-def _other_end(actual: tuple[str, ...]) -> tuple[str, ...]:
+def _other_end(actual: Segments) -> Segments:
     """The path with a slash at its end, or without the one that it has: one route for many servers."""
     return actual[:-1] if len(actual) > 2 and actual[-1] == "" else (*actual, "")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from callerid.config import Credential, Identities, Servers
+from callerid.config import Credential, Identities, Server, Servers
 from callerid.errors import Problem
 from callerid.policy.identities import canonical_subject
 from callerid.policy.lintcredentials import lint_credentials
@@ -30,12 +30,14 @@ def lint(
     found = [
         *_file(policy),
         *_servers(servers, rules),
+        *_assertions(servers),
         *lint_credentials(servers, credentials, identities),
+        *_hops(identities),
         *_groups(identities, policy),
         *_sets(policy, identities),
     ]
     killers = _Killers(rules)
-    kinds = Kinds(servers, policy.sets)
+    kinds = Kinds(servers, policy.sets, credentials)
     for at, (model, rule) in enumerate(zip(policy.rules, rules, strict=True)):
         found.extend(_rule(at, model, rule, killers, identities))
         found.extend(kinds.lint(("rules", at), model, rule))
@@ -55,12 +57,55 @@ def _file(policy: PolicyFile) -> Iterator[_Finding]:
 def _servers(servers: Servers, rules: tuple[Rule, ...]) -> Iterator[_Finding]:
     grants = [rule for rule in rules if rule.effect is Effect.ALLOW and rule.weight is not Weight.TRIAL]
     for at, server in enumerate(servers.servers):
+        if _reads_as_host(server):
+            message = f"server {show(server.id)} has the name of a place, whose rows would look like its rows"
+            hint = "Where nobody listed a server, rows name the host. Give this one an id without a dot."
+            yield "servers.yaml", ("servers", at, "id"), message, hint
         if not any(rule.servers is None or server.id in rule.servers for rule in grants):
             message = f"no rule allows anything on server {show(server.id)}"
             yield "servers.yaml", ("servers", at, "id"), message, "Add an allow for it, or remove it."
         if server.scheme == "http" and not is_loopback(server.host):
             message = f"calls to server {show(server.id)} travel in the clear"
             yield "servers.yaml", ("servers", at, "url"), message, "Use https."
+
+
+def _hops(identities: Identities) -> Iterator[_Finding]:
+    for at, hop in enumerate(identities.trusted_hops):
+        if len(hop.accept) > 1:
+            message = (
+                f"trusted hop {show(hop.id)} must write both headers itself, or callers can write the other"
+            )
+            hint = (
+                "Leave in accept only the one that it writes, or let it remove the other from every request."
+            )
+            yield "identities.yaml", ("trusted_hops", at, "accept"), message, hint
+
+
+def _reads_as_host(server: Server) -> bool:
+    """Whether a row of an unlisted host, or of callerid itself, could have this id in the column server."""
+    bare = server.id.lower()
+    usual = {"http": 80, "https": 443}[server.scheme]
+    if bare == server.host and server.port == usual:
+        return False  # there it is listed
+    _, dot, last = bare.rpartition(".")
+    is_name = bool(dot) and (last.isalpha() or bare.replace(".", "").isdigit())
+    return is_name or bare in ("localhost", "callerid")
+
+
+def _assertions(servers: Servers) -> Iterator[_Finding]:
+    """A server that is told who calls must be the only one that can use what it is told."""
+    heard: dict[str, str] = {}
+    for at, server in enumerate(servers.servers):
+        if server.assertion is None:
+            continue
+        name, where = f"server {show(server.id)}", ("servers", at, "assertion")
+        first = heard.setdefault(server.assertion.audience, server.id)
+        if first != server.id:
+            message = f"{name} has the same assertion audience as {show(first)}: each can pose as its callers"
+            yield "servers.yaml", where, f"{message} at the other", "Give each an audience of its own."
+        if server.scheme == "http" and not is_loopback(server.host):
+            message = f"{name} is told who calls in the clear: whoever listens can repeat it"
+            yield "servers.yaml", where, message, "Use https."
 
 
 def _groups(identities: Identities, policy: PolicyFile) -> Iterator[_Finding]:

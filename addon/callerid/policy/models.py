@@ -189,6 +189,10 @@ class ServerModel(Strict):
     """Tool name to the argument (name or JSON pointer) that says what it acts on, for the audit."""
     assertion: AssertionModel | None = None
     """Left out: the server is not told who calls."""
+    headers: list[Annotated[str, Field(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}$")]] = Field(
+        default_factory=list, max_length=64
+    )
+    """Of an HTTP API: headers that go on to it besides the usual ones. They are arguments: /headers/NAME."""
 
 
 class ServersFile(VersionedFile):

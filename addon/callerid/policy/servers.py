@@ -5,9 +5,9 @@ from __future__ import annotations
 from types import MappingProxyType
 
 from callerid.config import Assertion, Credential, Server, Servers
-from callerid.policy.headers import is_taken, same_header
+from callerid.policy.headers import is_taken, same_header, stays_behind
 from callerid.policy.identities import unique_ids
-from callerid.policy.models import AssertionModel, ServersFile
+from callerid.policy.models import AssertionModel, ServerModel, ServersFile
 from callerid.policy.places import (
     OWN_HOST,
     BadPlace,
@@ -55,6 +55,7 @@ def build_servers(model: ServersFile, doc: Document, report: Report) -> Servers:
             targets=MappingProxyType(dict(entry.targets)),
             kind=entry.kind,
             assertion=_assertion(entry.assertion, entry.kind, url, doc, ("servers", at, "assertion"), report),
+            headers=_headers(entry, doc, ("servers", at, "headers"), report),
         )
         _overlap(server, made, doc, at, report)
         made.append(server)
@@ -83,6 +84,24 @@ def _assertion(
         meta=model.meta,
         ttl=min(seconds(model.ttl), LONGEST_ASSERTION),
     )
+
+
+def _headers(entry: ServerModel, doc: Document, where: Where, report: Report) -> tuple[str, ...]:
+    """The lower-case names of the headers that go on to an API; what is wrong goes to ``report``."""
+    if entry.headers and entry.kind != "http":
+        message = "headers: these are of HTTP APIs, and this server speaks MCP"
+        report.add(doc, where, message, "Remove it, or write kind: http.")
+    names: list[str] = []
+    for at, name in enumerate(entry.headers):
+        if stays_behind(name):
+            message = f"the header {show(name)} never goes on as a caller wrote it"
+            hint = "It is written by callerid, or holds a credential, or names another request. Remove it."
+            report.add(doc, (*where, at), message, hint)
+        elif any(same_header(name, other) for other in names):
+            message = f"the header {show(name)} is there twice: case and underscores do not count"
+            report.add(doc, (*where, at), message, "Remove one of the two.")
+        names.append(name.lower())
+    return tuple(names)
 
 
 def _overlap(server: Server, before: list[Server], doc: Document, at: int, report: Report) -> None:
@@ -140,6 +159,31 @@ def check_places(
             message, hint = _no_way(server, credential)
             if message:
                 report.add(doc, where, message, hint)
+    _written_by_us(servers, by_id, model, doc, report)
+
+
+def _written_by_us(
+    servers: Servers, by_id: dict[str, Credential], model: ServersFile, doc: Document, report: Report
+) -> None:
+    """A header that callerid writes is not the caller's: he could not be told from us."""
+    said = [server.assertion.header for server in servers.servers if server.assertion is not None]
+    for entry_at, entry in enumerate(model.servers):
+        credential = by_id.get(entry.credential or "")
+        ours = [*said, *([] if credential is None else _headers_of(credential))]
+        for at, name in enumerate(entry.headers):
+            if any(same_header(name, other) for other in ours) and not stays_behind(name):
+                message = f"the header {show(name)} is written by callerid: a credential or an assertion"
+                where: Where = ("servers", entry_at, "headers", at)
+                report.add(doc, where, message, "Remove it; what a caller writes there stays behind.")
+
+
+def _headers_of(credential: Credential) -> list[str]:
+    """The header that this credential is written into, if it is one."""
+    place = credential.place or ""
+    if place.startswith("header:"):
+        return [place.removeprefix("header:")]
+    elsewhere = credential.inject in ("query", "cookie", "replace", "mtls", "passthrough")
+    return [] if elsewhere else [credential.header]
 
 
 def _no_way(server: Server, credential: Credential) -> tuple[str, str]:
@@ -185,8 +229,4 @@ def _same_place(assertion: Assertion, credential: Credential) -> bool:
     """Whether the two would overwrite each other. False for a header that is refused anyway."""
     if is_taken(assertion.header):
         return False
-    place = credential.place or ""
-    if place.startswith("header:"):
-        return same_header(place.removeprefix("header:"), assertion.header)
-    writes = credential.inject not in ("query", "cookie", "replace", "mtls", "passthrough")
-    return writes and same_header(credential.header, assertion.header)
+    return any(same_header(name, assertion.header) for name in _headers_of(credential))

@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import signal
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from time import monotonic
 
 from mitmproxy import ctx, exceptions, http
 from mitmproxy.addonmanager import Loader
+from mitmproxy.connection import ConnectionState
 
 from callerid.audit.records import AuditError
 from callerid.errors import CalleridError, StoreError
@@ -34,32 +33,29 @@ from callerid.proxy import (
     faults,
     harden,
     limits,
+    loglines,
     observe,
+    open_streams,
     propagate,
     reply,
     shut,
     translate,
+    upstream_tls,
 )
-from callerid.proxy.calls import Call, Memory
+from callerid.proxy.calls import Call, ClientState, Memory
 from callerid.proxy.connections import ConnectionHooks
 from callerid.proxy.desk import Desk, is_for_desk
 from callerid.proxy.destination import is_desk
 from callerid.proxy.door import guarded
 from callerid.proxy.elsewhere import reserve
-from callerid.proxy.facts import Ruling
+from callerid.proxy.facts import Facts, Ruling
 from callerid.proxy.obtaining import settled
-from callerid.proxy.rooms import Rooms
 from callerid.proxy.runtime import Runtime, new_id, new_token, now_us, require_rules
 from callerid.proxy.shown import for_server
 from callerid.proxy.sidedoor import settle_here
-from callerid.proxy.standing import expired, standing
 from callerid.proxy.walk import walk
 
 logger = logging.getLogger(__name__)
-
-
-AT_ONCE = 32
-"""Open streams that are judged again before the events of the others get their turn: about a millisecond."""
 
 
 class CalleridAddon(ConnectionHooks):
@@ -121,6 +117,8 @@ class CalleridAddon(ConnectionHooks):
             limits=bodies.settings.limits,
         )
         runtime.open(asyncio.get_running_loop())
+        runtime.swapped = upstream_tls.withdraw
+        loglines.search(runtime.scrubbed)
         self.runtime = runtime
         self.desk = Desk(runtime.home.registry, new_id, new_token)
         self._opened = True
@@ -149,11 +147,13 @@ class CalleridAddon(ConnectionHooks):
         """Say of the streams that are still open that we cut them, then drain and close."""
         if not self._opened:
             return
-        for flow, call in self.memory.streams.all():
-            reply.finish(flow, call, self.runtime, ended=Outcome.CUT, detail="callerid was stopped")
-        self.runtime.give_up_waiting(1 << 62)
-        self.desk.close()
-        self.runtime.close()
+        try:
+            for flow, call in self.memory.streams.all():
+                reply.finish(flow, call, self.runtime, ended=Outcome.CUT, detail="callerid was stopped")
+            self.runtime.give_up_waiting(1 << 62)
+            self.desk.close()
+        finally:
+            self.runtime.close()
 
     # -- the request ---------------------------------------------------------------------------
 
@@ -168,17 +168,13 @@ class CalleridAddon(ConnectionHooks):
         """Judge, commit, then answer or let go. In this order, always (law 1)."""
         if bodies.STREAMED in flow.metadata:
             return  # judged when its body began to go on
+        flow.request.trailers = None
         state = self.memory.client(flow.client_conn)
         if state.broken or flow.is_replay is not None:
             await self.refuse_fault(flow, Reason.INTERNAL_ERROR, "a hook failed on this connection")
             return
-        facts = for_server(translate.facts(flow, state), self.runtime.rooms)
-        if is_for_desk(facts):
-            ruling: Ruling | None = await self.desk.rule(facts, self.runtime.rooms)
-        else:
-            ruling = walk(facts, self.runtime.rooms, new_id)
-        if ruling is not None and ruling.pending is not None:
-            ruling = await settled(ruling, flow.client_conn, now_us)
+        stamp = open_streams.stamp_of(self.runtime, datetime.now(UTC))
+        facts, ruling = await self._judged(flow, state)
         if ruling is None:
             self.let_pass(flow, facts)
             observe.remember(flow, facts)
@@ -192,6 +188,7 @@ class CalleridAddon(ConnectionHooks):
             session=ruling.session,
             conversation=ruling.conversation,
             first_rpc_id=_first_id(ruling.messages),
+            judged=stamp,
         )
         self.memory.begin(flow, call)
         if ruling.answer is None and ruling.caller is not None and ruling.server is not None:
@@ -200,6 +197,8 @@ class CalleridAddon(ConnectionHooks):
         try:
             await self.runtime.record(ruling.records)
         except StoreError as error:
+            if ruling.undo is not None:
+                ruling.undo()
             await self._refuse_unrecorded(flow, call, error)
             return
         if ruling.answer is not None:
@@ -207,11 +206,28 @@ class CalleridAddon(ConnectionHooks):
             settle_here(ruling.records, ruling.answer.status, now_us(), self.runtime.outcome)
             self.tell(ruling, facts)
             return
-        translate.let_go(flow, call, propagate.speak(ruling, now_us()))
+        upstream_tls.withdraw(self.runtime.rooms, flow.client_conn)
+        translate.let_go(flow, call, propagate.speak(ruling, now_us()), self.runtime.rooms.store)
         self.tell(ruling, facts)
         if call.observed:
             beside.ask_plainly(flow.request, self.runtime.rooms)
             observe.remember(flow, facts)
+
+    async def _judged(self, flow: http.HTTPFlow, state: ClientState) -> tuple[Facts, Ruling | None]:
+        """The request and the ruling on it, by the rules in force when it goes on."""
+        rooms = self.runtime.rooms
+        facts = for_server(translate.facts(flow, state), rooms)
+        if is_for_desk(facts):
+            return facts, await self.desk.rule(facts, rooms)
+        ruling = walk(facts, rooms, new_id)
+        if ruling is None or ruling.pending is None:
+            return facts, ruling
+        ruling = await settled(ruling, flow.client_conn, now_us)
+        if self.runtime.rooms is rooms or not flow.client_conn.state & ConnectionState.CAN_READ:
+            return facts, ruling
+        # Rules that came while it waited count; and what it waited for came to the new rooms.
+        facts = for_server(translate.facts(flow, state), self.runtime.rooms)
+        return facts, walk(facts, self.runtime.rooms, new_id)
 
     async def refuse_fault(self, flow: http.HTTPFlow, reason: Reason, detail: str) -> None:
         """A fault of ours: refused, with a row if one can be written (law 3)."""
@@ -259,6 +275,10 @@ class CalleridAddon(ConnectionHooks):
             await observe.begin(flow, self.memory, self.runtime)
             return
         if call.allowed:
+            if open_streams.withdrawn(call, self.runtime, datetime.now(UTC)):
+                reply.take_back(flow, call)
+                reply.abort(flow)
+                return
             reply.open_answer(flow, call, self.runtime)
             if call.observed:
                 observe.follow(flow, call, self.memory, self.runtime)
@@ -277,8 +297,12 @@ class CalleridAddon(ConnectionHooks):
     async def response(self, flow: http.HTTPFlow) -> None:
         self.runtime.in_flight.leave(flow)
         observe.replace_withheld(flow)
+        if flow.response is not None and bodies.SCRUBBED in flow.metadata:
+            flow.response.trailers = None  # of HTTP/2; nobody searched them
         call = self.memory.call(flow)
         if call is not None and call.allowed:
+            if not call.streaming:
+                open_streams.withdrawn(call, self.runtime, datetime.now(UTC))
             await reply.close_answer(flow, call, self.runtime)
         self.memory.end(flow)
 
@@ -299,18 +323,20 @@ class CalleridAddon(ConnectionHooks):
             await self.refuse_early(flow, call, *early)
         elif call is not None and call.allowed:
             reply.take_back(flow, call)
-            dialled = flow.server_conn.timestamp_start is not None
-            ended = faults.how_it_ended(text) if dialled else Outcome.NOT_SENT
+            ended, why, detail = faults.no_answer(flow, text)
             if bodies.OVERSIZE in flow.metadata:
                 call.refusal, call.detail = Outcome.RESPONSE_TOO_LARGE, flow.metadata[bodies.OVERSIZE]
-            reply.finish(flow, call, self.runtime, ended=ended, detail=text[:200])
-            engine.leave(flow.client_conn, reply.unanswered(call))
+            reply.finish(flow, call, self.runtime, ended=ended, detail=detail)
+            engine.leave(flow.client_conn, reply.unanswered(call, ended, why))
         elif call is None and (flow.request.method != "CONNECT" or nested) and self._concerns_us(flow):
             await self.refuse_unread(flow, text)
 
     def _concerns_us(self, flow: http.HTTPFlow) -> bool:
+        """What names no place at all may have been meant for any."""
         host, port = translate.dialled(flow)
-        return self._opened and (is_desk(host) or self.runtime.rooms.servers.is_listed(host, port))
+        return self._opened and (
+            not host or is_desk(host) or self.runtime.rooms.servers.is_listed(host, port)
+        )
 
     async def refuse_unread(self, flow: http.HTTPFlow, text: str) -> None:
         """mitmproxy refused the request before it could be judged: too large, malformed, or given up."""
@@ -321,53 +347,8 @@ class CalleridAddon(ConnectionHooks):
     # -- revocation ----------------------------------------------------------------------------
 
     async def cut_streams(self) -> None:
-        """Cut the open streams of whoever may no longer be served (law 10). Called twice a second.
-
-        Everything is judged again, but only when something changed: the rules, a CA, a revocation or a
-        block. Otherwise a stream can only have expired or fallen silent, and until the first of them has,
-        a turn looks at the new ones only: silent streams cost nothing.
-        """
-        now, rooms = datetime.now(UTC), self.runtime.rooms
-        try:
-            stamp: tuple[int, int] | None = (self.runtime.turn, self.runtime.registry.generation())
-        except StoreError:
-            stamp = None
-        patience = self.runtime.limits.stream_idle_seconds
-        silent_since = monotonic() - patience if patience else -math.inf
-        due = self.memory.streams.due(stamp, now.timestamp() * 1e6, silent_since)
-        for number, (flow, call) in enumerate(due, 1):
-            if number % AT_ONCE == 0:
-                await asyncio.sleep(0)
-            if flow not in self.memory.streams:
-                continue  # it ended meanwhile
-            try:
-                self._judge_again(flow, call, rooms, stamp, now)
-            except Exception:
-                logger.exception("callerid: an open stream could not be cut; tried again at the next turn")
-                call.judged = None
-                self.memory.streams.add(flow, call)
-
-    def _judge_again(
-        self, flow: http.HTTPFlow, call: Call, rooms: Rooms, stamp: tuple[int, int] | None, now: datetime
-    ) -> None:
-        """The stamp is kept per call: one that was let go while the rules changed is judged as well."""
-        if call.caller is None or call.finished:
-            return
-        if stamp is None or call.judged != stamp:
-            reason = standing(call, rooms, now)
-            call.judged = stamp
-            self.memory.streams.expects(call)
-        else:
-            reason = expired(call, now)
-        patience = self.runtime.limits.stream_idle_seconds
-        if reason is not None:
-            logger.warning("callerid: an open stream is cut: %s", reason.value)
-            reply.cut(flow)
-            reply.finish(flow, call, self.runtime, ended=Outcome.CUT, detail=reason.value)
-        elif patience and monotonic() - call.touched > patience:
-            reply.cut(flow)
-            detail = f"the server was silent for {patience:g} s"
-            reply.finish(flow, call, self.runtime, ended=Outcome.IDLE, detail=detail)
+        """Cut the open streams of whoever may no longer be served (law 10). Called twice a second."""
+        await open_streams.judge_again(self.memory, self.runtime, datetime.now(UTC))
 
 
 def _first_id(messages: tuple[Message, ...]) -> str | int | None:

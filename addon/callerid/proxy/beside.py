@@ -1,8 +1,8 @@
-"""Answers at a listed server's host and port where the path is not listed: scrubbed, and otherwise as they are.
+"""Answers at a listed server's host and port, but of paths that are not listed: scrubbed, else as they are.
 
 The server there knows a secret, and a page of it may show it: its environment, its last requests. So answers
-are asked for in a form that can be searched, and searched as they pass; nothing is held back but what could be
-the beginning of a secret. All other traffic is not looked at.
+are asked for in a form that can be searched, and searched as they pass; nothing is held back but what could
+be the beginning of a secret. Traffic with other servers is not looked at.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from mitmproxy import http
 
 from callerid.credentials.scrub import Scrubber
 from callerid.mcp import answers, problems
-from callerid.model import FindingKind, FindingRecord, Outcome, Reason
+from callerid.model import DecisionRecord, FindingKind, FindingRecord, Outcome, Reason
 from callerid.proxy import answer_heads, faults
 from callerid.proxy.bodies import SCRUBBED
 from callerid.proxy.calls import Call
@@ -84,12 +84,16 @@ async def withhold_or_scrub(
     heads: dict[bytes, list[bytes]] = {}
     for name, value in response.headers.fields:
         heads.setdefault(name.lower(), []).append(value)
-    hidden = answer_heads.hidden_body(heads)
-    if hidden is not None and not _is_bodyless(flow.request, response):
+    hidden = None if _is_bodyless(flow.request, response) else answer_heads.hidden_body(heads)
+    hidden = answer_heads.folded(heads) or hidden
+    if hidden is not None:
         return await _withheld(flow, call, hidden, runtime)
 
+    server = rooms.servers.name_at(flow.request.host, flow.request.port, "")
+    record = call.records[0] if call is not None else None
+
     def told(where: str) -> None:
-        rooms.hygiene.tell(_finding(flow.request.host, flow.request.port, where, call, rooms), runtime.finding)
+        rooms.hygiene.tell(_finding(server, record, where), runtime.finding)
 
     for where in scrubbed_head(response, rooms.store.scrubber):
         told(where)
@@ -101,9 +105,7 @@ async def withhold_or_scrub(
     return None
 
 
-async def _withheld(
-    flow: http.HTTPFlow, call: Call | None, why: str, runtime: Runtime
-) -> answers.Answer:
+async def _withheld(flow: http.HTTPFlow, call: Call | None, why: str, runtime: Runtime) -> answers.Answer:
     if call is not None:
         call.refusal, call.detail = Outcome.RESPONSE_REFUSED, why
         return answers.upstream_unusable(call.first_rpc_id, call.records[0].event_id, why, call.refusal)
@@ -122,13 +124,12 @@ def _is_bodyless(request: http.Request, response: http.Response) -> bool:
     )
 
 
-def _finding(host: str, port: int, where: str, call: Call | None, rooms: Rooms) -> Iterator[FindingRecord]:
-    known = call.records[0] if call is not None else None
+def _finding(server: str, record: DecisionRecord | None, where: str) -> Iterator[FindingRecord]:
     yield FindingRecord(
         time_us=now_us(),
         kind=FindingKind.SECRET_ECHOED,
-        event_id=known.event_id if known is not None else None,
-        server=known.server if known is not None else rooms.servers.name_at(host, port, ""),
-        principal=known.principal if known is not None else None,
+        event_id=record.event_id if record is not None else None,
+        server=server,
+        principal=record.principal if record is not None else None,
         detail=f"{where}, at a path that is not listed",
     )

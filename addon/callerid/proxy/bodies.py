@@ -25,6 +25,7 @@ from mitmproxy.proxy.layers.http._events import (
     RequestData,
     RequestEndOfMessage,
     RequestProtocolError,
+    RequestTrailers,
     ResponseData,
     ResponseEndOfMessage,
     ResponseProtocolError,
@@ -224,8 +225,18 @@ class Stream(PatientExchange):
         if self.client_state == self.state_stream_request_body:
             yield from self.state_stream_request_body(RequestData(self.stream_id, start))
 
+    def state_consume_request_body(self, event: Any) -> Any:
+        """As mitmproxy's, without trailers: HTTP/2 has them after all that is judged and cleaned.
+
+        No rule looks at them, and no recipient may need them (RFC 9110 section 6.5.1); HTTP/1 refuses them.
+        """
+        if not isinstance(event, RequestTrailers):
+            yield from super().state_consume_request_body(event)
+
     def state_stream_request_body(self, event: Any) -> Any:
-        """As mitmproxy's, without what holds a token of ours."""
+        """As mitmproxy's, without trailers and without what holds a token of ours."""
+        if isinstance(event, RequestTrailers):
+            return
         scan = self._scan
         if scan is not None and isinstance(event, RequestData):
             clean = scan.feed(event.data)

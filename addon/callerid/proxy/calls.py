@@ -16,6 +16,10 @@ from callerid.identity.presented import Presented
 from callerid.model import Caller, DecisionRecord, Message, MessageType, Outcome, RpcId
 from callerid.proxy.conversations import Asked, Conversation, Key, Settled, Waiting
 
+type Stamp = tuple[int, int, int, int]
+"""What a call was judged under: the turn of the rules, the registry's generation, the issuers' keys, and
+which of these keys and of the revocation lists were too old by then."""
+
 
 @dataclass(slots=True, weakref_slot=True)
 class ClientState:
@@ -82,7 +86,7 @@ class Call:
     legacy: bool = False
     events: bool = False
     finished: bool = False
-    judged: tuple[int, int] | None = None
+    judged: Stamp | None = None
     response_bytes: int = 0
     first_rpc_id: RpcId | None = None
     opened: str | None = None
@@ -112,7 +116,7 @@ class Streams:
     def __init__(self) -> None:
         self._open: weakref.WeakKeyDictionary[http.HTTPFlow, Call] = weakref.WeakKeyDictionary()
         self._fresh: weakref.WeakKeyDictionary[http.HTTPFlow, Call] = weakref.WeakKeyDictionary()
-        self._stamp: tuple[int, int] | None = None
+        self._stamp: Stamp | None = None
         self._first_expiry = self._first_touched = math.inf
 
     def add(self, flow: http.HTTPFlow, call: Call) -> None:
@@ -137,7 +141,7 @@ class Streams:
         return list(self._open.items())
 
     def due(
-        self, stamp: tuple[int, int] | None, now_us: float, silent_since: float
+        self, stamp: Stamp | None, now_us: float, silent_since: float
     ) -> list[tuple[http.HTTPFlow, Call]]:
         """The streams to look at in this turn: all if anything can have happened to any, else the new ones.
 

@@ -22,7 +22,6 @@ def clean_head(response: http.Response, call: Call, runtime: Runtime, time_us: i
     shared = call.injection is not None and call.injection.shared
     drop = _DROP | _SHARED if shared else _DROP
     response.headers.fields = tuple(f for f in response.headers.fields if f[0].lower() not in drop)
-    response.trailers = None
     for where in scrubbed_head(response, runtime.rooms.store.scrubber):
         echoed(call, runtime.rooms, runtime.finding, where, time_us)
 

@@ -9,7 +9,7 @@ from collections import defaultdict
 from mitmproxy import connection, ctx, http, tcp, tls, udp
 from mitmproxy.proxy import server_hooks
 
-from callerid.proxy import dial, shut, upstream_tls
+from callerid.proxy import dial, faults, shut, upstream_tls
 from callerid.proxy import tls as edge
 from callerid.proxy.destination import is_desk, normal_host
 from callerid.proxy.door import guarded
@@ -118,12 +118,32 @@ class ConnectionHooks(EarlyRefusals):
         if self.memory.client(data.client).broken:
             data.server.error = "callerid: internal error"
             return
+        upstream_tls.expect(data.server, self.runtime.rooms)
         why = await dial.before(data.client, data.server, self.runtime.rooms, self.runtime.limits)
         if why is not None:
             self._refuse_place(data, why)
             return
         loop = asyncio.get_running_loop()
         loop.call_later(edge.CONNECT_SECONDS, edge.give_up, data.client, data.server)
+
+    @guarded(shut.quietly)
+    def server_connect_error(self, data: server_hooks.ServerConnectionHookData) -> None:
+        """A listed server that cannot be reached is named: what mitmproxy says of it names nobody."""
+        self._tell_unreached(data.server)
+
+    @guarded(shut.quietly)
+    def tls_failed_server(self, data: tls.TlsData) -> None:
+        """As ``server_connect_error``; most often it is a certificate of a private CA."""
+        self._tell_unreached(data.conn)
+
+    def _tell_unreached(self, conn: connection.Connection) -> None:
+        address = getattr(conn, "address", None)
+        if address is None or not self.runtime.rooms.servers.names(address[0]):
+            return
+        hint = ""
+        if faults.UNTRUSTED in (conn.error or ""):
+            hint = ". If its certificate is of a private CA, start callerid with --upstream-ca FILE"
+        logger.error("callerid: the server %s:%s could not be reached: %s%s", *address[:2], conn.error, hint)
 
     @guarded(shut.dialled)
     def server_connected(self, data: server_hooks.ServerConnectionHookData) -> None:

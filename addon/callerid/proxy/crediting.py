@@ -21,6 +21,7 @@ from callerid.credentials.secret import Secret
 from callerid.credentials.store import Refused
 from callerid.credentials.tripwire import refusal
 from callerid.errors import ConfigError
+from callerid.identity.jwt import signed_digest
 from callerid.identity.tokens import contains_token
 from callerid.mcp.methods import MODERN
 from callerid.model import Decision, Exchange, Kind, Reason, Rejected, Verdict
@@ -28,7 +29,7 @@ from callerid.proxy.deciding import Place
 from callerid.proxy.facts import Facts, Pending, Ruling
 from callerid.proxy.rooms import Rooms
 from callerid.proxy.rows import FAULTS, Finding, Rows
-from callerid.proxy.strip import governed_strip, holds, passing_strip
+from callerid.proxy.strip import api_strip, governed_strip, holds, passing_strip
 from callerid.proxy.unlisted import blamed
 
 _NAMED = frozenset({Kind.TOOL, Kind.PROMPT, Kind.HTTP})
@@ -65,6 +66,7 @@ def _credited(facts: Facts, rows: Rows, found: Exchange, findings: list[Finding]
         return replace(spoilt, pending=Pending(wanted=prepared, store=rooms.store, again=again))
     passing = prepared is not None and isinstance(prepared.how, AsItCame)
     strip = (passing_strip if passing else governed_strip)(facts, rooms.authority)
+    strip = (*strip, *api_strip(facts, server, passing=passing))
     if found.protocol in MODERN:
         strip = (*strip, "mcp-session-id")
     strip = (*strip, *facts.noticed.strip)
@@ -120,7 +122,7 @@ def _personal(
         return Refused(Reason.NO_SUBJECT_TOKEN, "the caller's JWT cannot be exchanged")
     principal = place.caller.principal
     person = f"{principal.subject}\n{principal.issuer}"  # begins as ``keeping.forget_blocked`` has it
-    key = f"{person}\n{hashlib.sha256(jwt.encode('utf-8', 'surrogateescape')).hexdigest()}"
+    key = f"{person}\n{signed_digest(jwt)}"
     prepared = place.rooms.store.prepare(credential_id, where, Subject(key, token))
     if not isinstance(prepared, Injection):
         return prepared

@@ -9,20 +9,21 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from callerid.identity.names import is_name
+from callerid.errors import StoreError
+from callerid.identity.names import is_name, is_selector
 from callerid.identity.narrowing import Scope, actors_below
 from callerid.identity.networks import parse_network
 from callerid.identity.registry import Registry
 from callerid.identity.rows import TokenRow
 from callerid.identity.spans import seconds_of, span_of
-from callerid.identity.tokens import digest
+from callerid.identity.tokens import contains_token, digest, token_id
 from callerid.model import Caller, Carrier, Evidence, EvidenceKind, Reason, Rejected
-from callerid.proxy.clerk import Clerk
+from callerid.proxy.clerk import Clerk, Crowded
 from callerid.proxy.facts import Facts
 from callerid.proxy.rooms import Rooms
 
@@ -33,9 +34,17 @@ FROM_EVIDENCE = 12 * 3600
 USUAL = 15 * 60
 """Seconds that a derived token is good if nothing else is asked for, or less where its parent ends sooner."""
 
+KEPT_US = 30 * 86_400 * 1_000_000
+"""How long a derived token that is dead stays in the registry, in microseconds."""
+TIDY_US = 3_600 * 1_000_000
+"""How often the registry is tidied, at most: when a token is derived, for else it does not grow."""
+TIDIED = 10_000
+"""Tokens that are forgotten at once, at most."""
+
 _MOST = 64
 _PEOPLE = 10_000
 _MEMBERS = frozenset({"agent", "ttl", "servers", "tools", "networks"})
+_IS = {"servers": is_name, "tools": is_selector, "networks": is_name}
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +78,7 @@ class Ask:
 class Made:
     """A derived token: ``body`` is the answer with the token in it, ``detail`` is for the row, without."""
 
+    id: str
     body: Mapping[str, Any]
     detail: str
 
@@ -77,6 +87,8 @@ def read_ask(value: object) -> Ask | Refusal:
     """The JSON of a request as an Ask. Total; a member that is not known is a refusal, not a guess."""
     if not isinstance(value, dict):
         return _malformed("the body is not a JSON object")
+    if any(contains_token(text.encode("utf-8", "surrogatepass")) for text in _texts(value)):
+        return Refusal(Reason.TOKEN_IN_REQUEST, "a token belongs into the header that says who you are only")
     strange = sorted(set(value) - _MEMBERS)
     if strange:
         return _malformed(f"there is no member like that; known are {', '.join(sorted(_MEMBERS))}")
@@ -91,7 +103,7 @@ def read_ask(value: object) -> Ask | Refusal:
         found = value.get(name)
         if found is None:
             lists[name] = None
-        elif isinstance(found, list) and 0 < len(found) <= _MOST and all(map(is_name, found)):
+        elif isinstance(found, list) and 0 < len(found) <= _MOST and all(map(_IS[name], found)):
             lists[name] = tuple(found)
         else:
             return _malformed(f"{name} is not a list of 1 to {_MOST} names")
@@ -103,6 +115,19 @@ def read_ask(value: object) -> Ask | Refusal:
     return Ask(scope=Scope(agent=agent, **lists), seconds=seconds)
 
 
+def _texts(value: object) -> Iterator[str]:
+    """Every text in a JSON value, names of members too, as decoded."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list):
+        for one in value:
+            yield from _texts(one)
+    elif isinstance(value, dict):
+        yield from value
+        for one in value.values():
+            yield from _texts(one)
+
+
 class Derivation:
     """Makes derived tokens, not too many for one principal. For one event loop."""
 
@@ -110,6 +135,7 @@ class Derivation:
         self._clerk = clerk
         self._new_token = new_token
         self._asked: dict[str, deque[int]] = {}
+        self._tidied_us = 0
 
     async def make(self, ask: Ask, facts: Facts, rooms: Rooms, caller: Caller) -> Made | Refusal:
         """Enter the token that ``caller`` asks for, if it may have it.
@@ -145,9 +171,11 @@ class Derivation:
                     created_us=now_us,
                     expires_us=expires_us,
                     created_by=subject,
+                    acting=caller.agent,
+                    actors=caller.actors,
                 )
 
-            return _made(token, await self._clerk.do(child))
+            return _made(token, await self._entered(child, token, now_us))
         row = _from_evidence(ask, facts, rooms, caller, actors)
         if isinstance(row, Refusal):
             return row
@@ -156,7 +184,29 @@ class Derivation:
         def bound(registry: Registry) -> TokenRow:
             return registry.derive_from_evidence(entered, token_digest=digest(token))
 
-        return _made(token, await self._clerk.do(bound))
+        return _made(token, await self._entered(bound, token, now_us))
+
+    def take_back(self, identifier: str, now_us: int) -> None:
+        """Revoke a token that nobody got to see, as far as it can be done."""
+
+        def revoke(registry: Registry) -> int:
+            return registry.revoke(identifier, now_us=now_us, by="callerid", why="it was never given out")
+
+        self._clerk.send(revoke)
+
+    async def _entered(self, work: Callable[[Registry], TokenRow], token: str, now_us: int) -> TokenRow:
+        try:
+            row = await self._clerk.do(work)
+        except Crowded:
+            raise
+        except StoreError:
+            self.take_back(token_id(digest(token)), now_us)  # it may be entered yet, when nobody waits for it
+            raise
+        if not 0 <= now_us - self._tidied_us < TIDY_US:
+            self._tidied_us = now_us
+            before_us = now_us - KEPT_US
+            self._clerk.send(lambda registry: registry.forget_derived(before_us=before_us, at_most=TIDIED))
+        return row
 
     def _is_too_often(self, subject: str, now_us: int) -> bool:
         if subject not in self._asked and len(self._asked) >= _PEOPLE:
@@ -217,6 +267,7 @@ def _from_evidence(
         actors=actors,
         in_groups=tuple(sorted(rooms.authority.claimed_groups(caller))),
         origin=tuple(dict.fromkeys(evidence.credential_id for evidence in caller.evidence)),
+        jwts=rooms.authority.jwts_kept(facts.presented, caller),
         chain=tuple(b64encode(one).decode("ascii") for one in chains[0]) if chains else (),
     )
 
@@ -239,7 +290,7 @@ def _made(token: str, row: TokenRow) -> Made:
         **{name: None if value is None else list(value) for name, value in scope.items()},
     }
     source = row.parent if row.parent is not None else ", ".join(row.origin)
-    return Made(body=body, detail=f"{row.id} derived from {source}, until {expires}")
+    return Made(id=row.id, body=body, detail=f"{row.id} derived from {source}, until {expires}")
 
 
 def _no(detail: str, why: str | None = None) -> Refusal:

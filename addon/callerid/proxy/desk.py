@@ -14,6 +14,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,7 @@ class Reply:
     detail: str | None = None
     arguments: Mapping[str, Any] = EMPTY
     headers: tuple[tuple[str, str], ...] = ()
+    undo: Callable[[], None] | None = None
 
 
 def is_for_desk(facts: Facts) -> bool:
@@ -139,9 +141,9 @@ class Desk:
             made = Refusal(Reason.INTERNAL_ERROR, "the registry cannot be written now", str(error))
         if isinstance(made, Refusal):
             return replace(_refused(made.reason, made.detail, made.why), arguments=asked.plain())
-        return Reply(
-            status=201, body=made.body, detail=made.detail, arguments=asked.plain()
-        )  # the row says which token, never the token
+        take_back = partial(self._derivation.take_back, made.id, facts.time_us)
+        # The row says which token, never the token.
+        return Reply(status=201, body=made.body, detail=made.detail, arguments=asked.plain(), undo=take_back)
 
 
 def describe(caller: Caller, client_ip: str | None) -> dict[str, Any]:
@@ -233,12 +235,22 @@ def _ruling(rows: Rows, facts: Facts, path: str | None, reply: Reply) -> Ruling:
         [Finding(message, decision, reply.detail, tool=message.name)], body=None, injection=None, strip=()
     )
     body = {**reply.body, "decision": ruling.records[0].event_id} if refused else reply.body
-    text = json.dumps(body, ensure_ascii=True, indent=2).encode("ascii") + b"\n"
+    return replace(ruling, answer=_written(replace(reply, body=body)), undo=reply.undo)
+
+
+def refusal(reason: Reason, detail: str, event_id: str) -> Answer:
+    """The answer to a request for us that was refused before it was here as a whole."""
+    reply = _refused(reason, detail)
+    return _written(replace(reply, body={**reply.body, "decision": event_id}))
+
+
+def _written(reply: Reply) -> Answer:
+    text = json.dumps(reply.body, ensure_ascii=True, indent=2).encode("ascii") + b"\n"
     fields = [("Content-Type", "application/json"), *reply.headers]
     if not any(name == "Cache-Control" for name, _ in reply.headers):
         fields.append(("Cache-Control", "no-store"))
     fields += [("X-Content-Type-Options", "nosniff"), ("Content-Length", str(len(text)))]
-    return replace(ruling, answer=Answer(reply.status, tuple(fields), text))
+    return Answer(reply.status, tuple(fields), text)
 
 
 def _iso(moment_us: int) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from callerid.mcp.classify import classify
+from callerid.proxy import http_calls
 from callerid.proxy.destination import Governed, Unlisted
 from callerid.proxy.facts import Facts, Ruling
 from callerid.proxy.rooms import Rooms
@@ -35,5 +35,4 @@ def turned_away(facts: Facts, rooms: Rooms, new_id: Callable[[], str]) -> Ruling
     else:
         rows.server = place.server
     rows.know(rooms.authority.identify(facts.presented, now=rows.now))
-    found = classify(facts.http_method, facts.headers, facts.body, **rooms.limits.reading)
-    return rows.refuse(found, missing.reason, missing.detail)
+    return rows.refuse(http_calls.seen(facts, rows), missing.reason, missing.detail)

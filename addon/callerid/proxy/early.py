@@ -20,7 +20,7 @@ from callerid.errors import StoreError
 from callerid.identity.presented import Presented
 from callerid.mcp.recognise import may_be_message
 from callerid.model import Malformed, Reason, Rejected
-from callerid.proxy import beside, bodies, desk, engine, faults, reply, shut, translate
+from callerid.proxy import beside, bodies, desk, engine, faults, reply, shut, translate, upstream_tls
 from callerid.proxy.calls import Call, ClientState, Memory
 from callerid.proxy.destination import DEFAULT_PORTS, Governed, Unlisted, split_authority
 from callerid.proxy.facts import Facts, Ruling
@@ -105,6 +105,7 @@ class EarlyRefusals:
         rooms = self.runtime.rooms
         seen = rooms.hygiene.looked(facts, rooms.store)
         ours = foreign_strip(facts, rooms.authority)
+        upstream_tls.withdraw(rooms, flow.client_conn)
         translate.let_pass(flow, (*ours, *seen.noticed.strip))
         if seen.noticed.path is not None:
             flow.request.path = seen.noticed.path
@@ -150,9 +151,13 @@ class EarlyRefusals:
             await faults.answer(flow, call, reason, record.event_id)
             response = flow.response
         else:
-            ruling = self._ruling(self._facts(flow), reason, detail)
+            facts = self._facts(flow)
+            ruling = self._ruling(facts, reason, detail)
             record = ruling.records[0]
-            response = reply.to_response(ruling.answer) if ruling.answer is not None else None
+            answer = ruling.answer
+            if desk.is_for_desk(facts):
+                answer = desk.refusal(reason, detail, record.event_id)
+            response = reply.to_response(answer) if answer is not None else None
         if response is not None:
             engine.leave(flow.client_conn, reply.fitting(flow, response))
         try:

@@ -34,7 +34,7 @@ from mitmproxy.proxy.layers.http._events import ErrorCode, ResponseProtocolError
 
 from callerid.errors import ConfigError
 from callerid.model import Reason
-from callerid.proxy import alerts, bodies, framing
+from callerid.proxy import alerts, bodies, framing, lighter
 from callerid.proxy import tls as edge
 from callerid.proxy.framing import MAX_FOLDED, Chunks, Head
 from callerid.proxy.limits import ANSWER_HEAD, MIN_RATE
@@ -180,13 +180,13 @@ class _Server(_Bounded, _http1.Http1Server):
     def _now_waits_for(self) -> tuple[_Phase, int] | None:
         if self._lingers:
             return (_Phase.LINGER, 0)
-        if not self.conn.state & connection.ConnectionState.CAN_READ:
-            return None
         if self.state == self.read_headers:
-            return (_Phase.HEAD if self.buf else _Phase.IDLE, self.stream_id)
-        if self.state == self.read_body and self.conn not in bodies.unhurried:
-            return (_Phase.BODY, self.stream_id)
-        return None
+            phase = _Phase.HEAD if self.buf else _Phase.IDLE
+        elif self.state == self.read_body and self.conn not in bodies.unhurried:
+            phase = _Phase.BODY
+        else:
+            return None
+        return (phase, self.stream_id) if self.conn.state & connection.ConnectionState.CAN_READ else None
 
     def _keep_time(self) -> Any:
         """One wake-up at a time, and none for a request that arrives in one piece."""
@@ -381,6 +381,7 @@ _PLACES: tuple[tuple[Any, str, Any], ...] = (
     (_http2, "format_error", _page),
     (tls_layer.ClientTLSLayer, "receive_handshake_data", _receive_hello),
     (tls_layer.TLSLayer, "receive_close", alerts.receive_close),
+    *lighter.PLACES,
 )
 
 

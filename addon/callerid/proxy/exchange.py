@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from mitmproxy import ctx, http
+from mitmproxy.flow import Error
 from mitmproxy.proxy import commands, events
 from mitmproxy.proxy.layers import http as http_layer
 from mitmproxy.proxy.layers.http._events import ResponseData
+from mitmproxy.proxy.layers.http._hooks import HttpErrorHook
 
 from callerid.proxy.called import HOST
 
@@ -51,6 +53,13 @@ class Exchange(http_layer.HttpStream):
         if request:
             self.flow.metadata[HOST] = self.flow.request.host_header
         return (yield from super().check_invalid(request))
+
+    def state_wait_for_request_headers(self, event: Any) -> Any:
+        """Where a request names no place, mitmproxy answers without a hook, and so without a row (law 2)."""
+        yield from super().state_wait_for_request_headers(event)
+        if self.client_state == self.state_errored and self.flow.error is None and not self.flow.request.host:
+            self.flow.error = Error("the request does not say which host it is for")
+            yield HttpErrorHook(self.flow)
 
     def _handle_event(self, event: Any) -> Any:
         """mitmproxy leaves an exchange hanging when it raises; here its connection is closed (law 3).

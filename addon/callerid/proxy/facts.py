@@ -99,6 +99,7 @@ class Ruling:
     ``hits`` are shared keys in the body; ``judged`` is the request without what was taken out of it, None if
     that is nothing.
     ``pending``: a refusal that stands unless a token can be had (``obtaining``).
+    ``undo``: called if the records cannot be committed: takes back what the answer would have told.
     """
 
     records: tuple[DecisionRecord, ...]
@@ -117,3 +118,4 @@ class Ruling:
     hits: tuple[Hit, ...] = ()
     judged: Facts | None = None
     pending: Pending | None = None
+    undo: Callable[[], None] | None = None

@@ -18,6 +18,7 @@ from callerid.credentials.tripwire import Hit
 from callerid.identity.tokens import LENGTH, PREFIX, digest, is_well_formed, token_id
 from callerid.model import Caller, DecisionRecord, FindingKind, FindingRecord, Reason
 from callerid.proxy.calls import Call
+from callerid.proxy.destination import is_desk
 from callerid.proxy.facts import Facts, Ruling
 from callerid.proxy.hygiene import Tell
 from callerid.proxy.rooms import Rooms
@@ -50,7 +51,8 @@ def found_passing(
     principal, credential = _whose(facts, rooms)
     for hit in seen.noticed.hits:
         yield _raw_key(hit, facts.time_us, server, principal)
-    yield from _tokens_abroad(facts, abroad, server, principal, credential)
+    if abroad:
+        yield from _tokens_abroad(facts, abroad, server, principal, credential)
 
 
 def echoed(call: Call, rooms: Rooms, tell: Tell, where: str, time_us: int) -> None:
@@ -101,7 +103,7 @@ def _of_ruling(ruling: Ruling, facts: Facts, seen: Facts, rooms: Rooms) -> Itera
         )
     if record.reason is not Reason.ANSWERED_HERE:
         yield from _own_keys(ruling, record, facts, seen, rooms)
-    if not rooms.servers.is_listed(facts.host, facts.port):
+    if not is_desk(facts.host) and not rooms.servers.is_listed(facts.host, facts.port):
         stripped = foreign_strip(facts, rooms.authority)
         abroad = _abroad(stripped)
         if abroad or record.reason is Reason.TOKEN_IN_REQUEST:

@@ -38,13 +38,12 @@ class InFlight:
     """Places taken by subject. ``enter`` and ``leave`` are for one thread, that of the event loop."""
 
     def __init__(self) -> None:
-        self._held: dict[tuple[str, Sort], weakref.WeakKeyDictionary[object, int]] = {}
-        self._where: weakref.WeakKeyDictionary[object, tuple[str, Sort]] = weakref.WeakKeyDictionary()
+        self._held: dict[tuple[str, Sort], int] = {}
+        self._where: dict[int, tuple[weakref.ref[object], tuple[str, Sort], int]] = {}
 
     def count(self, subject: str, sort: Sort) -> int:
         """How many places are taken."""
-        held = self._held.get((subject, sort))
-        return sum(held.values()) if held else 0
+        return self._held.get((subject, sort), 0)
 
     def flaw(self, subject: str, messages: Sequence[Message], limits: Limits) -> str | None:
         """Why this principal may not have these under way as well; None if it may."""
@@ -61,22 +60,27 @@ class InFlight:
     def enter(self, exchange: object, subject: str, messages: Sequence[Message]) -> None:
         """Take the places of an exchange that goes on. An exchange takes them once."""
         sort, weight = weigh(messages)
-        if not weight or exchange in self._where:
+        number = id(exchange)
+        if not weight or number in self._where:
             return
         key = (subject, sort)
-        self._where[exchange] = key
-        self._held.setdefault(key, weakref.WeakKeyDictionary())[exchange] = weight
+        # Called before the number can be another's.
+        self._where[number] = (weakref.ref(exchange, lambda _: self._free(number)), key, weight)
+        self._held[key] = self._held.get(key, 0) + weight
 
     def leave(self, exchange: object) -> None:
         """The exchange is over, however it ended. Harmless if it never took a place, or left before."""
-        key = self._where.pop(exchange, None)
-        held = self._held.get(key) if key is not None else None
-        if key is None or held is None:
+        self._free(id(exchange))
+
+    def _free(self, number: int) -> None:
+        held = self._where.pop(number, None)
+        if held is None:
             return
-        held.pop(exchange, None)
-        if not held:
+        _, key, weight = held
+        self._held[key] -= weight
+        if not self._held[key]:
             del self._held[key]
 
     def idle(self) -> bool:
         """True if no place is taken."""
-        return not any(len(held) for held in self._held.values())
+        return not self._where

@@ -90,8 +90,15 @@ class Health:
         self._said: dict[str, str] = {}
 
     def tell(self, store: CredentialStore, finding: Callable[[FindingRecord], None], time_us: int) -> None:
-        """Say of each credential once that something is wrong with it, and once that nothing is any more."""
-        ill = {status.id: why for status in store.status() if (why := _why(status))}
+        """Say of each credential once that something is wrong with it, and once that nothing is any more.
+
+        One that is only being fetched for the first time is as it was: neither ill, nor well again.
+        """
+        health = {
+            status.id: self._said.get(status.id) if status.coming else _why(status)
+            for status in store.status()
+        }
+        ill = {name: why for name, why in health.items() if why}
         for name, why in ill.items():
             if self._said.get(name) != why:
                 logger.warning("callerid: credential %s: %s", name, why)

@@ -14,6 +14,7 @@ from typing import Any
 
 from callerid.config import Server, Servers
 from callerid.credentials.store import Refused
+from callerid.credentials.strip import plain
 from callerid.identity.assertion import Asserting
 from callerid.identity.signing_keys import SigningKeys, Unusable
 from callerid.mcp import strictjson
@@ -48,8 +49,8 @@ def _folded(name: str) -> str:
 
 @lru_cache(maxsize=4096)
 def _plain(name: str) -> str:
-    """Case and underscores do not save a name, as in ``credentials.strip``."""
-    return name.strip().lower().replace("_", "-")
+    """Case and punctuation do not save a name, as in ``credentials.strip``."""
+    return plain(name)
 
 
 def without_claims(body: bytes) -> bytes:
@@ -76,10 +77,14 @@ def _clean(part: dict[str, Any]) -> bool:
     for name, meta in part.items():
         if strictjson.fold(name) != "_meta" or not isinstance(meta, dict):
             continue
-        for member in [member for member in meta if strictjson.fold(member).startswith(META_PREFIX)]:
+        for member in [member for member in meta if _is_ours(member)]:
             del meta[member]
             found = True
     return found
+
+
+def _is_ours(member: str) -> bool:
+    return strictjson.fold(member).strip().startswith(META_PREFIX)
 
 
 def to_be_said(server: Server | None, signing: SigningKeys, now: int) -> Asserting | Refused | None:

@@ -56,13 +56,15 @@ def open_answer(flow: http.HTTPFlow, call: Call, runtime: Runtime) -> None:
         call.detail = f"the server answered {response.status_code} to the injected credential"
         logger.error("callerid: server %s refuses its shared credential", call.server and call.server.id)
         refused_upstream(call, runtime.rooms, runtime.finding, now_us())
-        if call.injection.secret is not None:
+        if call.injection.secret is not None and answer_heads.doubts_credential(response, heads):
             runtime.rooms.store.doubt(call.injection.secret.label)
         abort(flow)
         return
     if call.is_api:
         clean_head(response, call, runtime, now_us())
-        call.pipeline = http_answers.PlainBody(lambda: runtime.rooms.store.scrubber)
+        call.pipeline = http_answers.PlainBody(
+            lambda: runtime.rooms.store.scrubber, is_json=http_answers.is_json(response)
+        )
         if not http_answers.is_held(flow.request, response):
             _stream(flow, call, runtime)
         return
@@ -115,6 +117,12 @@ def _guarded_stream(flow: http.HTTPFlow, call: Call) -> Callable[[bytes], list[b
         if call.refusal is not None or pipeline is None or here is None:
             return []
         call.touched = monotonic()
+        if (
+            not call.response_bytes
+            and here.response is not None
+            and answer_heads.is_wide(here.response, data)
+        ):
+            return _last(break_off(here, call, Outcome.RESPONSE_REFUSED, answer_heads.WIDE))
         try:
             chunks = pipeline.feed(data) if data else pipeline.end()
         except EventTooLarge:
@@ -214,6 +222,9 @@ async def close_answer(flow: http.HTTPFlow, call: Call, runtime: Runtime) -> Non
 
 async def _judge_body(response: http.Response, call: Call, runtime: Runtime) -> None:
     raw = response.raw_content or b""
+    if answer_heads.is_wide(response, raw):
+        call.refusal, call.detail = Outcome.RESPONSE_REFUSED, answer_heads.WIDE
+        return
     body = call.pipeline.body(raw) if call.pipeline is not None else b""
     if call.due and not await _make_durable(call, runtime):
         call.refusal, call.detail = Outcome.RESPONSE_REFUSED, "audit_unavailable"
@@ -261,15 +272,19 @@ def _private(response: http.Response) -> None:
     response.headers["vary"] = "Authorization, Proxy-Authorization"
 
 
-def unanswered(call: Call) -> http.Response:
-    """The 502 for a call whose answer is not given out, or never came."""
+def unanswered(
+    call: Call, ended: Outcome = Outcome.RESPONSE_REFUSED, why: str = http_answers.NO_ANSWER
+) -> http.Response:
+    """The 502 for a call whose answer is not given out, or never came.
+
+    ``ended`` and ``why`` are what its row says, unless the call itself knows better.
+    """
     if call.is_api:
-        return to_response(http_answers.unanswered(call))
+        return to_response(http_answers.unanswered(call, ended, why))
     event_id = call.records[0].event_id
     if call.refusal is Outcome.UPSTREAM_REFUSED_CREDENTIAL:
         return to_response(answers.upstream_refused_credential(call.first_rpc_id, event_id))
-    detail = call.detail or http_answers.NO_ANSWER
-    outcome = call.refusal or Outcome.RESPONSE_REFUSED
+    detail, outcome = call.detail or why, call.refusal or ended
     return to_response(answers.upstream_unusable(call.first_rpc_id, event_id, detail, outcome))
 
 

@@ -76,6 +76,13 @@ class Rows:
     def know(self, caller: Caller | Rejected) -> None:
         self.caller = caller
 
+    @property
+    def entry(self) -> Server | None:
+        """The server that the row names, also where nobody got as far as to be at it."""
+        listed = self.rooms.servers.is_listed(self.facts.host, self.facts.port)
+        named = self.rooms.servers.by_id.get(self.server) if listed else None  # a host may be called as one
+        return self.server_entry or named
+
     def _row(self, finding: Finding, injected: str | None) -> DecisionRecord:
         message, decision, facts = finding.message, finding.decision, self.facts
         caller = self.caller if isinstance(self.caller, Caller) else None
@@ -117,7 +124,7 @@ class Rows:
             claimed_subject=rejected.subject if rejected else None,
             kind=message.kind.value,
             path=shown_path(facts.path),
-            via=caller.via if caller else None,
+            via=self.caller.via if self.caller else None,
         )
 
     def allow(
@@ -228,7 +235,7 @@ class Rows:
         status: int | None = None,
     ) -> Answer | None:
         """The answer where it is not the usual one of MCP: for an HTTP API, and where a login can help."""
-        server = self.server_entry or self.rooms.servers.by_id.get(self.server)
+        server = self.entry
         login = challenge_for(self.facts, self.rooms, server, reason)
         if server is not None and server.kind == "http":
             return problems.refusal(
@@ -254,7 +261,10 @@ class Rows:
     def _unread(self, found: Malformed, decision: Decision, detail: str) -> list[Finding]:
         """One finding for what could not be read; one for each member where it was a batch (law 2)."""
         if not found.elements:
-            return [Finding(unread(self.facts, found), decision, detail)]
+            message = unread(self.facts, found)
+            if self.entry is not None and self.entry.kind == "http":
+                message = replace(message, kind=Kind.HTTP)
+            return [Finding(message, decision, detail)]
         return [
             Finding(
                 unread(self.facts, replace(found, method=method, rpc_id=rpc_id)), decision, detail, index=i

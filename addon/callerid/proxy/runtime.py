@@ -10,8 +10,8 @@ import asyncio
 import logging
 import os
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,7 @@ from callerid.proxy.hygiene import Hygiene
 from callerid.proxy.inflight import InFlight
 from callerid.proxy.limits import DEFAULTS, Limits
 from callerid.proxy.propagate import header_names
+from callerid.proxy.recording import Recording
 from callerid.proxy.rooms import Rooms
 
 logger = logging.getLogger(__name__)
@@ -49,8 +50,6 @@ logger = logging.getLogger(__name__)
 POLL_SECONDS = 0.5
 JWKS_SECONDS = 5.0
 TOUCH_SECONDS = 5.0
-RECORD_TIMEOUT = 2.0
-"""Law 1: a row that is not durable within this time refuses the call."""
 
 
 def now_us() -> int:
@@ -87,6 +86,7 @@ class Runtime:
         self.owners: Owners
         self._environ: Mapping[str, str] = dict(os.environ)
         self.turn = 0
+        self.swapped: Callable[[Rooms], None] = lambda rooms: None  # with the rooms that are in force now
         self._generation = -1
         self._fingerprint: tuple[Any, ...] = ()
         self._client_cas: tuple[ClientCA, ...] = ()
@@ -94,8 +94,7 @@ class Runtime:
         self.health = keeping.Health()
         self._tasks: list[asyncio.Task[None]] = []
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._unsettled: deque[tuple[float, asyncio.Future[None]]] = deque()
-        self._alarm: asyncio.TimerHandle | None = None
+        self._recording = Recording()
 
     def open(self, loop: asyncio.AbstractEventLoop) -> None:
         """Open HOME, the stores and the rules; start the writer.
@@ -119,10 +118,10 @@ class Runtime:
         store = keeping.open_store(rules.credentials, self._environ, roots=self.upstream_ca, home=self.home)
         keeping.withdraw(rules.credentials)
         self.rooms = self._furnish(rules, cas, store)
+        self.writer.scrub = self.scrubbed
+        self.writer.start()  # before any secret is fetched: fetching may use up what another proxy here has
         keeping.begin(store, loop, self._refresh)
         self._renew_keys(self.rooms.jwks)
-        self.writer.start()
-        self.writer.scrub = self._scrub
         self.health.tell(store, self.finding, now_us())
         self.writer.policy(rules.hash, now_us(), rules.sources)
         self.writer.event("started", now_us(), {"policy": rules.hash, "servers": len(rules.servers.servers)})
@@ -177,7 +176,8 @@ class Runtime:
         made_by = Message(type=MessageType.REQUEST, method=owned.method, kind=kind, name=owned.tool)
         return Owner(owned.principal, made_by)
 
-    def _scrub(self, text: str) -> str:
+    def scrubbed(self, text: str) -> str:
+        """The text without secrets that are held."""
         return self.rooms.store.scrubber.scrub_text(text)[0]
 
     def _notify(
@@ -197,48 +197,9 @@ class Runtime:
         """Return once all rows are durable.
 
         Raises:
-            StoreError: they are not, or not within ``RECORD_TIMEOUT`` seconds.
+            StoreError: they are not, or not within ``recording.RECORD_TIMEOUT`` seconds.
         """
-        if not records:
-            return
-        waiting = len(records)
-        settled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-        def done(error: BaseException | None) -> None:
-            nonlocal waiting
-            waiting -= 1
-            if settled.done():
-                return
-            if error is not None:
-                settled.set_exception(StoreError(f"the audit row could not be written: {error}"))
-            elif waiting == 0:
-                settled.set_result(None)
-
-        for record in records:
-            self.writer.decide(record, done)
-        self._bound(settled)
-        await settled
-
-    def _bound(self, settled: asyncio.Future[None]) -> None:
-        """Fail ``settled`` after RECORD_TIMEOUT. One timer serves all: nearly none of them ever fails."""
-        loop = settled.get_loop()
-        now = loop.time()
-        self._unsettled.append((now + RECORD_TIMEOUT, settled))
-        if self._alarm is None or self._alarm.when() < now:
-            self._alarm = loop.call_later(RECORD_TIMEOUT, self._expire, loop)
-
-    def _expire(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._alarm = None
-        while self._unsettled:
-            deadline, settled = self._unsettled[0]
-            if not settled.done():
-                if deadline > loop.time():
-                    self._alarm = loop.call_at(deadline, self._expire, loop)
-                    return
-                settled.set_exception(
-                    StoreError(f"the audit row was not durable within {RECORD_TIMEOUT:g} s")
-                )
-            self._unsettled.popleft()
+        await self._recording.record(self.writer, records)
 
     def outcome(self, record: OutcomeRecord) -> None:
         """Append how a call ended. Losing it is visible (``unknown``) and never holds anybody up."""
@@ -316,8 +277,10 @@ class Runtime:
             self._client_cas = rules.identities.client_cas
             self._fingerprint = (found[0], file_stamps(self._client_cas))
             cas = await asyncio.to_thread(load_cas, self._client_cas)
-            rooms = self._furnish(rules, cas, self.rooms.store.replaced(rules.credentials), self.rooms)
+            rooms = self._furnish(rules, cas, self.rooms.store, self.rooms)
             await asyncio.to_thread(self._renew_keys, rooms.jwks)
+            # Not before: secrets that came meanwhile are scrubbed and counted by the next store, too.
+            rooms = replace(rooms, store=self.rooms.store.replaced(rules.credentials))
             self.writer.policy(rules.hash, now_us(), rules.sources)
         except Exception as error:
             logger.error("callerid: the new rules are refused, the last good ones stay in force:\n%s", error)
@@ -327,9 +290,10 @@ class Runtime:
             return
         rooms.servers.carry(self.rooms.servers)  # what was announced while the keys were fetched
         before, self.rooms = self.rooms.rules.hash, rooms
+        self.turn += 1
+        self.swapped(rooms)
         keeping.withdraw(rules.credentials)
         self._refresh()
-        self.turn += 1
         logger.warning("callerid: rules reloaded, policy %s", rules.hash)
         self.writer.event("reload", now_us(), {"policy": rules.hash, "before": before})
 

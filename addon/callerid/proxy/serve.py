@@ -22,6 +22,7 @@ from cryptography import x509
 from mitmproxy import exceptions, options
 from mitmproxy.proxy import mode_specs
 
+from callerid.credentials.sources.quiet import hush
 from callerid.errors import ConfigError
 from callerid.home import Home, private_file
 from callerid.proxy import ca, harden
@@ -68,6 +69,7 @@ def run(settings: Settings, *, ready: Callable[[Sequence[tuple[str, int]]], None
     """
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(message)s")
     logging.getLogger("mitmproxy").setLevel(logging.WARNING)
+    hush()
     _raise_file_limit()
     ca.ensure(settings.home, now=datetime.now(UTC))
     asyncio.run(_serve(settings, ready))

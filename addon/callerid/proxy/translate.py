@@ -8,6 +8,7 @@ from mitmproxy import ctx, http
 
 from callerid.credentials.inject import Injection, apply, conceal
 from callerid.credentials.outgoing import InHeader, Outgoing
+from callerid.credentials.store import CredentialStore
 from callerid.proxy.bodies import FOREIGN, PASSES
 from callerid.proxy.called import origin_called
 from callerid.proxy.calls import Call, ClientState
@@ -87,7 +88,7 @@ def dialled(flow: http.HTTPFlow) -> tuple[str, int]:
 
 def strip(request: http.Request, names: Iterable[str]) -> None:
     """Delete every instance of these headers, whatever their case."""
-    drop = {name.lower().encode("utf-8", "surrogateescape") for name in names}
+    drop = {name.encode("utf-8", "surrogateescape").lower() for name in names}  # as bytes: ``İ`` is no ``i``
     fields = request.headers.fields
     request.headers.fields = tuple(field for field in fields if field[0].lower() not in drop)
 
@@ -146,7 +147,7 @@ def take_back(flow: http.HTTPFlow, injection: Injection) -> None:
         _inject(flow.request, injection, conceal)
 
 
-def let_go(flow: http.HTTPFlow, call: Call, ruling: Ruling) -> None:
+def let_go(flow: http.HTTPFlow, call: Call, ruling: Ruling, store: CredentialStore) -> None:
     """Write the judged bytes and, last of all, the secret; then break the seal."""
     request = flow.request
     request.trailers = None
@@ -175,6 +176,8 @@ def let_go(flow: http.HTTPFlow, call: Call, ruling: Ruling) -> None:
             flow.metadata[PASSES] = True
     if ruling.injection is not None:
         call.injection = ruling.injection
+        if ruling.injection.secret is not None:
+            store.sent(flow, ruling.injection.secret.label)
         _inject(request, ruling.injection, apply)
     call.allowed = True
     flow.response = None

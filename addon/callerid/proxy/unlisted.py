@@ -18,6 +18,7 @@ from callerid.mcp.classify import classify
 from callerid.mcp.recognise import looks_like_mcp_request
 from callerid.model import (
     Caller,
+    Carrier,
     Decision,
     Exchange,
     Malformed,
@@ -98,7 +99,7 @@ def judge_answer(
     asked = claimed_messages(facts.headers, facts.body)
     if not asked:
         asked = (_nameless(facts, rpc_id),)
-    refused = _refused(rooms, rows.caller)
+    refused = _refused(facts, rooms, rows.caller)
     own = own_credential(facts, rooms)
     if refused is None:
         observed = Decision(verdict=Verdict.ALLOW, reason=Reason.OBSERVED, policy=rooms.rules.hash)
@@ -135,7 +136,7 @@ def own_credential(facts: Facts, rooms: Rooms) -> str:
 def _rule(facts: Facts, rooms: Rooms, rows: Rows, why: str | None) -> Ruling:
     found = classify(facts.http_method, facts.headers, facts.body)
     own = own_credential(facts, rooms)
-    refused = _refused(rooms, rows.caller)
+    refused = _refused(facts, rooms, rows.caller)
     if refused is not None:
         reason, detail = refused
         return rows.refuse(found, reason, _join(detail, why, own))
@@ -163,13 +164,19 @@ def blamed(ruling: Ruling, hit: Hit | None) -> Ruling:
     return ruling if hit is None else replace(ruling, hits=(hit,))
 
 
-def _refused(rooms: Rooms, caller: Caller | Rejected | None) -> tuple[Reason, str] | None:
+def _refused(facts: Facts, rooms: Rooms, caller: Caller | Rejected | None) -> tuple[Reason, str] | None:
     """Why MCP to a server that nobody listed is refused to this caller, or None if it is observed."""
     if rooms.rules.unknown_server != "observe":
         return Reason.UNKNOWN_SERVER, _NOT_LISTED
-    if isinstance(caller, Rejected) and caller.reason not in UNKNOWN_CALLERS:
+    if isinstance(caller, Rejected) and (caller.reason not in UNKNOWN_CALLERS or _came_to_us(facts)):
         return caller.reason, caller.detail
     return None
+
+
+def _came_to_us(facts: Facts) -> bool:
+    """Whether anything came in a carrier of ours: it was meant as evidence for us, and fails as such."""
+    carriers = (*facts.presented.at_connect(), *facts.presented.headers())
+    return any(values for carrier, values in carriers if carrier is not Carrier.AUTHORIZATION)
 
 
 def _senders(facts: Facts, caller: Caller | Rejected | None) -> tuple[str, ...]:

@@ -88,9 +88,9 @@ def _governed(facts: Facts, rooms: Rooms, new_id: Callable[[], str], place: Gove
     rows.know(caller)
     if isinstance(place, Governed) and place.server.kind == "http":
         return http_calls.judge(facts, rows, caller, place.server)
-    found = classify(facts.http_method, facts.headers, facts.body, **rooms.limits.reading)
     if isinstance(place, Astray):
-        return rows.refuse(found, place.reason, place.detail)
+        return rows.refuse(http_calls.seen(facts, rows), place.reason, place.detail)
+    found = classify(facts.http_method, facts.headers, facts.body, **rooms.limits.reading)
     server = place.server
     rows.server_entry = server
     if _is_message_in_query(facts.path):

@@ -145,6 +145,25 @@ def test_whether_it_is_listed_is_shown(path: Path, record: DecisionRecord, liste
     assert [row["listed"] for row in seen(path)] == [listed]
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({"method": "http/CONNECT", "reason": Reason.CERTIFICATE_REQUIRED}, id="a CONNECT"),
+        pytest.param({"method": "http/CONNECT", "reason": Reason.ADDRESS_REFUSED}, id="to nowhere"),
+        pytest.param({"method": "http/GET", "reason": Reason.RAW_KEY}, id="a raw key at any URL"),
+        pytest.param({"method": "http/POST", "reason": Reason.TOKEN_IN_REQUEST}, id="a token in any form"),
+        pytest.param(
+            {"server": "callerid", "upstream": "callerid.internal:443", "method": "http/GET",
+             "reason": Reason.DERIVE_REFUSED}, id="callerid itself",
+        ),
+    ],
+)  # fmt: skip
+def test_what_is_no_mcp_server_is_not_shown_as_one(path: Path, changes: dict[str, Any]) -> None:
+    mcp = {"verdict": Verdict.DENY, "reason": Reason.RAW_KEY, "path": "/mcp"}
+    plant(path, wild(1, verdict=Verdict.DENY, **changes), wild(2, **mcp), refusal(3, method="http/GET"))
+    assert [(row["listed"], row["calls"]) for row in seen(path)] == [(1, 1), (0, 1)]
+
+
 def test_each_path_of_a_host_is_a_row_and_rows_without_one_are_too(path: Path) -> None:
     plant(path, wild(1), wild(2, path="/other"), wild(3, path=None), wild(4))
     assert [(row["path"], row["calls"]) for row in seen(path)] == [(None, 1), ("/mcp", 2), ("/other", 1)]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -19,9 +19,10 @@ import pytest
 from click.testing import CliRunner
 from cryptography import x509
 
-from callerid.cli.demo import cast, checks, pki, processes, rules
+from callerid.cli.demo import cast, checks, command, pki, processes, rules
 from callerid.cli.demo.checks import Evidence
 from callerid.cli.demo.interrupts import Interrupted, Interrupts
+from callerid.cli.demo.story import Played
 from callerid.config import ClientCA
 from callerid.identity.certificates import CertificateIdentity, verify_chain
 from callerid.identity.client_cas import load_cas
@@ -29,22 +30,45 @@ from callerid.identity.jwt import JwtClaims, KeySet, key_from_jwk, verify
 from callerid.model import Reason, Rejected
 from callerid.policy.load import RuleSet, load_rules
 
-command = importlib.import_module("callerid.cli.demo")
 NOW = datetime(2026, 11, 23, 10, 0, tzinfo=UTC)
 SHARED = ("tickets-shared-secret", "warehouse-shared-secret")
 PERSONAL = ("cid_alices", "cid_laptops", "eyJ.a.jwt")
+PARENT = {
+    "id": "t_of_alices_agent",
+    "servers": None,
+    "tools": None,
+    "expires": "2026-11-23T11:00:00+00:00",
+}
+DERIVED = {
+    "id": "t_of_the_researcher",
+    "principal": cast.ALICE,
+    "agent": "researcher",
+    "actors": ["researcher", "claude-code"],
+    "parent": PARENT["id"],
+    "servers": ["tickets"],
+    "tools": ["search_*", "read_*"],
+    "networks": None,
+    "expires": "2026-11-23T10:05:00+00:00",
+}
+BLOCK = {"subject": cast.BOB, "new": True, "tokens": [{"id": "t_of_bob"}], "agents": [], "groups": []}
 
 
 # -- the checks ---------------------------------------------------------------------------------
 
 
 def row(act: cast.Act) -> dict[str, Any]:
-    allowed = act.allowed
     return {
         **dict(zip(cast.COLUMNS, act.row(), strict=True)),
-        "outcome": "ok" if allowed else "not_sent",
-        "injected": f"{act.server}-shared v1" if allowed else None,
+        "actors": json.dumps(act.actors, separators=(",", ":")),
+        "claimed_subject": act.claimed,
+        "event_id": event_id(act),
+        "outcome": "ok" if act.allowed else "not_sent",
+        "injected": f"{act.server}-shared@v1" if act.arrives else None,
     }
+
+
+def event_id(act: cast.Act) -> str:
+    return f"event-{cast.ACTS.index(act)}"
 
 
 def answer(act: cast.Act) -> dict[str, Any]:
@@ -58,24 +82,33 @@ def record(act: cast.Act, *headers: list[str], **changes: Any) -> dict[str, Any]
         "method": "tools/call",
         "tool": act.tool,
         "shared_key": True,
-        "headers": [["host", "localhost"], *headers],
+        "caller": known_caller(act) if act.server == "tickets" else None,
+        "headers": [["host", "localhost"], KEY[act.server], *headers],
         "query": "",
         "body": "{}",
     }
     return {**seen, **changes}
 
 
+KEY = {"tickets": ["authorization", f"Bearer {SHARED[0]}"], "warehouse": ["x-api-key", SHARED[1]]}
+
+
+def known_caller(act: cast.Act) -> dict[str, Any]:
+    chain = list(act.actors) or ([act.agent] if act.agent else [])
+    return {"principal": act.principal, "actors": chain, "decision": event_id(act)}
+
+
 def good() -> Evidence:
     rows = [row(act) for act in cast.ACTS]
     seen: dict[str, list[dict[str, Any]]] = {"tickets": [], "warehouse": []}
     for act in cast.ACTS:
-        if act.allowed:
+        if act.arrives:
             seen[act.server].append(record(act))
     act = cast.AS_THE_MODEL_READS_IT
     return Evidence(
         rows=rows,
         seen=seen,
-        answers=[(act, answer(act)) for act in cast.ACTS],
+        answers=[(act, answer(act)) for act in cast.ACTS if act is not cast.DERIVATION],
         ci_tools=cast.CI_TOOLS,
         written={"audit.db": b"rows", "proxy.log": b"callerid: listening on 127.0.0.1:1"},
         personal=PERSONAL,
@@ -85,6 +118,11 @@ def good() -> Evidence:
         reproduced="\n".join(
             "│ " + " │ ".join(str(cell or "") for cell in act.row()) + " │" for act in cast.ACTS
         ),
+        told=("tickets",),
+        parent=PARENT,
+        derived=DERIVED,
+        held=("t_of_bob",),
+        blocked=BLOCK,
     )
 
 
@@ -114,6 +152,23 @@ def change_answer(number: int, found: dict[str, Any]) -> Callable[[Evidence], Ev
     return changed
 
 
+def change_seen(server: str, number: int, **changes: Any) -> Callable[[Evidence], Evidence]:
+    def changed(evidence: Evidence) -> Evidence:
+        records = [dict(record) for record in evidence.seen[server]]
+        records[number].update(changes)
+        return replace(evidence, seen={**evidence.seen, server: records})
+
+    return changed
+
+
+def derived(**changes: Any) -> Callable[[Evidence], Evidence]:
+    return lambda evidence: replace(evidence, derived={**evidence.derived, **changes})
+
+
+def blocked(**changes: Any) -> Callable[[Evidence], Evidence]:
+    return lambda evidence: replace(evidence, blocked={**evidence.blocked, **changes})
+
+
 FIRST = "row 1: alice tickets.search_tickets allow granted"
 LISTED = "the CI job's list shows only what it may call"
 ARRIVED = "the servers got the allowed calls and no other"
@@ -123,7 +178,15 @@ ANSWERED = "every client got its result or a refusal that it can read"
 ENDED = "allowed calls name the shared credential and how they ended"
 REPRODUCED = "the query that is shown gives this table"
 EXPLAINED = "explain names the rule that refused"
+TOLD = "the server that asked knows who called, and by which decision"
+UNTOLD = "a server that did not ask is not told who calls"
+NARROWER = "the sub-agent's token is narrower and ends sooner than the one it is derived from"
+BLOCKED = "block says what Bob still holds"
+UNCHANGED = "the shared keys are the same after the block as before"
+NUMBER = {act.client + " " + act.tool: n for n, act in enumerate(cast.ACTS)}
+READ, CLOSED = NUMBER["researcher read_ticket"], NUMBER["researcher close_ticket"]
 LISTING = record(cast.ACTS[0], method="tools/list", tool=None)
+ANOTHER = record(cast.ACTS[1], method="tools/list", tool=None)
 
 
 def test_all_checks_hold_when_all_is_as_expected() -> None:
@@ -143,13 +206,38 @@ def test_all_checks_hold_when_all_is_as_expected() -> None:
         ),
         pytest.param(
             lambda e: replace(e, rows=e.rows[:-1]),
-            ["row 11: laptop warehouse.query deny token_revoked", REPRODUCED],
+            ["row 17: alice warehouse.query allow granted", UNCHANGED, REPRODUCED],
             id="the last row is missing",
+        ),
+        pytest.param(
+            change_row(READ, actors='["researcher"]'),
+            [f"row {READ + 1}: researcher tickets.read_ticket allow granted"],
+            id="the chain of agents is broken",
+        ),
+        pytest.param(
+            change_row(CLOSED, verdict="allow", reason="granted", rule="engineering"),
+            [f"row {CLOSED + 1}: researcher tickets.close_ticket deny outside_scope", ENDED, REPRODUCED],
+            id="the sub-agent may do what its parent may",
+        ),
+        pytest.param(
+            change_row(-2, claimed_subject=None),
+            ["row 16: bob-cli warehouse.query deny principal_blocked"],
+            id="the row does not say who was blocked",
+        ),
+        pytest.param(
+            change_row(NUMBER["alice POST /derive"], injected="tickets-shared@v1"),
+            [ENDED],
+            id="callerid itself got a credential",
         ),
         pytest.param(change_row(0, outcome="unknown"), [ENDED], id="a call without an outcome"),
         pytest.param(change_row(0, injected=None), [ENDED], id="a call without a credential"),
         pytest.param(
-            change_row(-1, injected="warehouse-shared v1"), [ENDED], id="a refused call with a credential"
+            change_row(-2, injected="warehouse-shared@v1"), [ENDED], id="a refused call with a credential"
+        ),
+        pytest.param(
+            change_row(-1, injected="warehouse-shared-2@v1"),
+            [UNCHANGED, ENDED],
+            id="a credential whose name begins like the right one",
         ),
         pytest.param(change_answer(0, {"error": "McpError"}), [ANSWERED], id="a broken client"),
         pytest.param(
@@ -158,12 +246,12 @@ def test_all_checks_hold_when_all_is_as_expected() -> None:
             id="an allowed call fails",
         ),
         pytest.param(
-            change_answer(-1, {"text": "Printer", "is_error": False}),
+            change_answer(-2, {"text": "Printer", "is_error": False}),
             [ANSWERED],
             id="a refused call succeeds",
         ),
         pytest.param(
-            change_answer(-1, {"text": "boom", "is_error": True}),
+            change_answer(-2, {"text": "boom", "is_error": True}),
             [ANSWERED],
             id="a refusal that is the server's",
         ),
@@ -197,19 +285,74 @@ def test_all_checks_hold_when_all_is_as_expected() -> None:
             id="a token arrived in a header",
         ),
         pytest.param(
-            add_seen("warehouse", {**LISTING, "body": f"say {PERSONAL[2]}"}),
+            add_seen("warehouse", {**ANOTHER, "body": f"say {PERSONAL[2]}"}),
             [ONLY_SHARED],
             id="a JWT arrived in a body",
         ),
         pytest.param(
-            add_seen("warehouse", {**LISTING, "query": "t=cid_x"}),
+            add_seen("warehouse", {**ANOTHER, "query": "t=cid_x"}),
             [ONLY_SHARED],
             id="a token arrived in a URL",
         ),
         pytest.param(
             lambda e: replace(e, seen={"tickets": [], "warehouse": []}),
-            [ARRIVED, ONLY_SHARED],
+            [ARRIVED, ONLY_SHARED, TOLD, UNCHANGED],
             id="the servers saw nothing",
+        ),
+        pytest.param(
+            change_seen("tickets", 0, caller={"fault": "0 assertions"}), [TOLD], id="no assertion came"
+        ),
+        pytest.param(change_seen("tickets", 0, caller=None), [TOLD], id="the server did not look"),
+        pytest.param(
+            change_seen("tickets", 0, caller={**known_caller(cast.ACTS[0]), "principal": cast.BOB}),
+            [TOLD],
+            id="the server was told somebody else",
+        ),
+        pytest.param(
+            change_seen("tickets", 0, caller={**known_caller(cast.ACTS[0]), "decision": "event-1"}),
+            [TOLD],
+            id="the server was told another decision",
+        ),
+        pytest.param(
+            change_seen("tickets", -1, caller={**known_caller(cast.ACTS[READ]), "actors": ["claude-code"]}),
+            [TOLD],
+            id="the server was told the agent and not the sub-agent",
+        ),
+        pytest.param(
+            add_seen("tickets", {**LISTING, "caller": {"fault": "it is not of now"}}),
+            [TOLD],
+            id="another request came without a good assertion",
+        ),
+        pytest.param(lambda e: replace(e, told=()), [TOLD], id="no server asked"),
+        pytest.param(
+            add_seen("warehouse", {**ANOTHER, "headers": [["X-Callerid-Assertion", "a.b.c"]]}),
+            [UNTOLD],
+            id="a server was told that did not ask",
+        ),
+        pytest.param(lambda e: replace(e, derived={}), [NARROWER], id="nothing was derived"),
+        pytest.param(derived(servers=None), [NARROWER], id="the sub-agent has every server"),
+        pytest.param(derived(tools=["*"]), [NARROWER], id="the sub-agent has every tool"),
+        pytest.param(derived(expires=PARENT["expires"]), [NARROWER], id="it lives as long as its parent"),
+        pytest.param(derived(parent=None), [NARROWER], id="it has no parent, and outlives a revocation"),
+        pytest.param(derived(principal="agent:researcher"), [NARROWER], id="it is not Alice's"),
+        pytest.param(derived(actors=["researcher"]), [NARROWER], id="it does not say whose sub-agent"),
+        pytest.param(lambda e: replace(e, parent={}), [NARROWER], id="nothing is known of the parent"),
+        pytest.param(lambda e: replace(e, blocked={}), [BLOCKED], id="block said nothing"),
+        pytest.param(blocked(subject=cast.ALICE), [BLOCKED], id="somebody else was blocked"),
+        pytest.param(blocked(new=False), [BLOCKED], id="the block was there before"),
+        pytest.param(blocked(tokens=[]), [BLOCKED], id="block does not list his token"),
+        pytest.param(
+            lambda e: replace(e, held=(), blocked={**BLOCK, "tokens": []}), [BLOCKED], id="he held nothing"
+        ),
+        pytest.param(
+            change_row(-1, injected="warehouse-shared@v2"),
+            [UNCHANGED],
+            id="the key was changed for the block",
+        ),
+        pytest.param(
+            change_seen("warehouse", -1, headers=[["x-api-key", "another"]]),
+            [UNCHANGED],
+            id="the server got another key",
         ),
         pytest.param(
             lambda e: replace(e, written={"audit.db": SHARED[1].encode()}),
@@ -265,6 +408,10 @@ def test_the_rules_load_and_hold_what_the_cast_needs(
         ("tickets", 8441, "tickets-shared"),
         ("warehouse", 8442, "warehouse-shared"),
     ]
+    asked = {server.id: server.assertion.audience for server in loaded.servers.servers if server.assertion}
+    assert asked == {"tickets": "https://localhost:8441/mcp"}
+    agents = {name for act in cast.ACTS for name in act.chain()}
+    assert agents == set(loaded.identities.agents)
     named = {act.rule for act in cast.ACTS if act.rule}
     assert named <= {rule.id for rule in loaded.engine.rules}
 
@@ -476,7 +623,7 @@ def test_without_the_sdk_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch
     def missing(name: str) -> str:
         raise metadata.PackageNotFoundError(name)
 
-    monkeypatch.setattr(command.metadata, "version", missing)
+    monkeypatch.setattr(metadata, "version", missing)
     code, output = invoke()
     assert code == 2
     assert "the demo needs the official MCP SDK" in output
@@ -484,7 +631,7 @@ def test_without_the_sdk_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch
 
 
 def test_with_an_old_sdk_it_says_which_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(command.metadata, "version", lambda name: "1.32.0")
+    monkeypatch.setattr(metadata, "version", lambda name: "1.32.0")
     assert invoke()[1].startswith("error: the demo needs the official MCP SDK 2.3 or newer, here is 1.32.0")
 
 
@@ -498,7 +645,7 @@ def test_a_folder_with_something_in_it_is_not_used(tmp_path: Path) -> None:
 
 def test_the_command_is_loaded_without_the_sdk_and_without_mitmproxy() -> None:
     code = (
-        "import sys, callerid.cli.demo\n"
+        "import sys, callerid.cli.demo.command\n"
         "print([name for name in ('mcp', 'uvicorn', 'httpx2', 'mitmproxy') if name in sys.modules])"
     )
     done = subprocess.run(
@@ -517,7 +664,7 @@ def test_a_failure_keeps_the_folder_and_says_where(tmp_path: Path, monkeypatch: 
         raise processes.DemoFailed("the proxy did not start")
 
     monkeypatch.setattr(command, "play", fail)
-    monkeypatch.setattr(command.tempfile, "mkdtemp", lambda prefix: str(tmp_path / "stage"))
+    monkeypatch.setattr(tempfile, "mkdtemp", lambda prefix: str(tmp_path / "stage"))
     (tmp_path / "stage").mkdir()
     code, output = invoke()
     assert code == 1
@@ -529,7 +676,7 @@ def test_a_failure_keeps_the_folder_and_says_where(tmp_path: Path, monkeypatch: 
 
 
 def test_no_checks_at_all_is_not_success(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(command, "play", lambda *_: command.Played())
+    monkeypatch.setattr(command, "play", lambda *_: Played())
     code, output = invoke("--keep", str(tmp_path / "new"), "--json")
     assert code == 1
     assert json.loads(output[: output.rindex("}") + 1])["ok"] is False

@@ -100,6 +100,20 @@ def test_for_people_it_is_a_table_with_what_to_do(scene: Scene) -> None:
     assert "credential things-key: Create it, or mend the path in credentials.yaml." in done.output
 
 
+def test_a_client_ca_that_may_not_sign_is_a_warning_here_and_at_check(scene: Scene) -> None:
+    corp, now = scene.people.corp, datetime.now(UTC)
+    name, key = corp.certificate.subject, corp.key
+    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    builder = builder.serial_number(5).not_valid_before(now - DAY).not_valid_after(now + 90 * DAY)
+    builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+    (scene.rules / "people.pem").write_bytes(builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM))
+    _, found = scene.look()
+    assert any(state == "warning" and "keyCertSign" in said for state, said in found["client CA people"])
+    done = CliRunner().invoke(main, ["check", "--rules", str(scene.rules)])
+    assert done.exit_code == 0
+    assert "warning: client CA people: people.pem: a certificate without key usage keyCertSign" in done.stderr
+
+
 def test_it_changes_nothing(scene: Scene) -> None:
     def tree() -> dict[str, tuple[int, int]]:
         found = [*scene.home.rglob("*"), *scene.rules.rglob("*")]
@@ -170,6 +184,28 @@ def test_what_is_ill_is_found(scene: Scene, harm: Callable[[Scene], None], what:
     code, found = scene.look()
     assert code == 1
     assert any(state == "ill" and says in detail for state, detail in found[what]), found
+
+
+@pytest.mark.parametrize(
+    ("harm", "says"),
+    [
+        pytest.param(None, "signs for urn:uuid:", id="well"),
+        pytest.param(away("home", "assertion.key"), "there is no", id="no key"),
+        pytest.param(text("garbage", "home", "assertion.key"), "does not hold", id="a broken key"),
+    ],
+)
+def test_the_assertion_key_is_looked_at_where_a_server_is_told_who_calls(
+    scene: Scene, harm: Callable[[Scene], None] | None, says: str
+) -> None:
+    servers = scene.rules / "servers.yaml"
+    servers.write_text(servers.read_text().replace("things-key}", "things-key, assertion: {}}"))
+    if harm is not None:
+        harm(scene)
+    code, found = scene.look()
+    [(state, detail)] = found["assertion key"]
+    assert (code, state) == ((0, "well") if harm is None else (1, "ill"))
+    assert says in detail
+    assert harm is None or "things cannot be called" in detail
 
 
 def test_without_a_home_the_rest_is_looked_at_all_the_same(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from callerid.cli.rules import check, explain
-from tests.unit.policy.house import rules, write
+from tests.unit.policy.house import SERVERS, rules, write
 
 POLICY = rules("""\
   - {id: eng-files, effect: allow, who: ["group:engineering"], servers: [files], tools: ["*_file", "resource:file:///pub/*", "prompt:sum*"]}
@@ -221,6 +221,27 @@ def test_wrong_usage_says_what_to_do(folder: Path, options: tuple[str, ...], err
 @pytest.mark.parametrize("options", [(), ("--server", "files"), (*ALICE, "--assurance", "high")])
 def test_click_says_the_rest(folder: Path, options: tuple[str, ...]) -> None:
     assert run(folder, *options).exit_code == 2
+
+
+API = "  - {id: api, kind: http, url: 'https://api.corp.example/'}\n"
+
+
+def test_explain_wants_http_for_an_api(folder: Path) -> None:
+    write(folder, policy=POLICY, servers=SERVERS + API)
+    result = run(folder, "--as", "user:alice@corp.example", "--server", "api", "--tool", "GET /v1/x")
+    assert result.exit_code == 2
+    assert "is an HTTP API" in result.stderr
+    assert '--http "GET /v1/x"' in result.stderr
+
+
+def test_explain_says_what_the_caller_of_an_api_is_told(folder: Path) -> None:
+    refusing = "  - {id: no, effect: deny, servers: [api], tools: ['http:DELETE /**'], reason: Ask first.}\n"
+    write(folder, policy=POLICY + refusing, servers=SERVERS + API)
+    asked = ("--as", "user:alice@corp.example", "--server", "api", "--http")
+    said = run(folder, *asked, "DELETE /v1/x").stdout
+    assert "the caller is told: Ask first." in said
+    assert "does not exist" not in said
+    assert "does not exist" in run(folder, *asked, "GET /v1/x").stdout
 
 
 def test_explain_needs_good_rules(folder: Path) -> None:

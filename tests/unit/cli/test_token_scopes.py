@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -163,6 +165,42 @@ def test_the_tree_puts_children_below_their_parents(home: Path) -> None:
     assert (starts[child] - starts[root], starts[deep] - starts[root]) == (2, 4)
 
 
+@pytest.mark.parametrize("how", ["revoked", "expired", "blocked"])
+def test_what_a_dead_parent_left_below_it_is_dead(home: Path, rules: Path, how: str) -> None:
+    start = now_us()
+    registry = Registry.open(home / "registry.db")
+    parent = made(home, expires_us=start + DAY, agent="claude-code")
+    child = made(home, parent=parent, agent="sub", expires_us=start + DAY)
+    deep = made(home, parent=child, agent="subsub", expires_us=start + DAY)
+    if how == "revoked":
+        registry.revoke(parent, now_us=start, by="test", why=None)
+    elif how == "blocked":
+        registry.block("agent:claude-code", now_us=start, by="test", why=None)
+    else:
+        with contextlib.closing(sqlite3.connect(home / "registry.db")) as db, db:
+            db.execute("update tokens set expires_us = ? where id = ?", (start - 1, parent))
+    registry.close()
+    ids = (parent, child, deep)
+    assert {row["id"]: row["state"] for row in listed(home, "--all")} == dict.fromkeys(ids, how)
+    assert "good" not in call(home, "tokens", "--tree", "--all").stdout
+    assert {row["id"] for row in listed(home)} == ({parent, child, deep} if how == "blocked" else set())
+    told = json.loads(call(home, "block", ALICE, "--json").stdout)
+    assert len(told["tokens"]) == (3 if how == "blocked" else 0)
+
+
+def test_a_name_that_the_rules_do_not_have_is_warned_of(home: Path, rules: Path) -> None:
+    (rules / "servers.yaml").write_text(
+        "version: 1\nservers: [{id: things, url: 'https://things.corp.example/mcp'}]\n", encoding="utf-8"
+    )
+    base = ("issue", "--principal", ALICE, "--ttl", "1h")
+    result = call(home, *base, "--agent", "claude-cod", "--server", "thinks", "--server", "things")
+    assert result.exit_code == 0
+    assert is_well_formed(result.stdout.strip())
+    assert "warning: identities.yaml has no agent claude-cod. Did you mean 'claude-code'?" in result.stderr
+    assert "warning: servers.yaml has no server thinks. Did you mean 'things'?" in result.stderr
+    assert "warning" not in call(home, *base, "--agent", "claude-code", "--server", "things").stderr
+
+
 # -- who leaves ------------------------------------------------------------------------------------
 
 
@@ -197,7 +235,7 @@ def test_rules_that_do_not_load_keep_nobody_from_being_blocked(home: Path, rules
     assert f"{ALICE} is blocked" in result.stdout
     assert "do not load" in result.stderr
     registry = Registry.open(home / "registry.db")
-    assert registry.is_blocked(ALICE)
+    assert registry.first_blocked((ALICE,)) == ALICE
     registry.close()
 
 

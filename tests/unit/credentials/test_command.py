@@ -86,6 +86,14 @@ def test_it_sees_little_of_our_environment_and_nothing_on_stdin() -> None:
     assert set(found.value.split("-")) - {"LC_CTYPE"} == {"HOME", "PATH", "0/"}
 
 
+def test_a_command_that_may_not_be_run_wants_chmod(tmp_path: Path) -> None:
+    script = tmp_path / "op"
+    script.write_text("#!/bin/sh\necho x\n")
+    found = run(of(str(script)))
+    assert isinstance(found, Unavailable)
+    assert "chmod +x" in found.hint
+
+
 @pytest.mark.parametrize(
     ("subject", "says"),
     [
@@ -149,6 +157,20 @@ def test_ends_are_understood() -> None:
 
 def test_a_tower_of_brackets_is_a_fault() -> None:
     assert "sound JSON" in fault(parsed(of("x"), "the output", b'{"a":' * 30_000, WALL))
+
+
+def test_what_a_command_leaves_behind_is_ended_as_well(tmp_path: Path) -> None:
+    note = tmp_path / "pids"
+    script = f"sleep 600 >/dev/null 2>&1 & echo $! >> {note}; echo {VALUE}"
+    assert run(of("sh", "-c", script)) == Fetched(VALUE)
+    await_gone(int(note.read_text()))
+
+
+def test_what_a_command_leaves_behind_with_its_output_is_ended_as_well(tmp_path: Path) -> None:
+    note = tmp_path / "pids"
+    script = f"sleep 600 & echo $! >> {note}; echo {VALUE}"
+    assert "did not end within 5 s" in fault(run(of("sh", "-c", script), timeout=1.0))
+    await_gone(int(note.read_text()))
 
 
 def test_one_that_never_ends_is_killed_with_all_that_it_started(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +19,7 @@ from callerid.credentials.minting import Given, Minter, Subject, Wanted
 from callerid.credentials.outgoing import Outgoing
 from callerid.credentials.secret import Secret
 from callerid.credentials.sources import Fetched, Flight, Unavailable
-from callerid.credentials.store import CredentialStore, Refused
+from callerid.credentials.store import KEPT_VERSIONS, CredentialStore, Refused
 from callerid.credentials.timetable import DOUBT_EVERY, Clock
 from callerid.model import Reason
 from tests.unit.credentials.helpers import NEXT_VALUE, VALUE, credential, destination, write_secret
@@ -301,6 +302,39 @@ class TestDoubt:
         scene.pass_time(0.5, store)
         assert len(asked) == 2
 
+    def test_who_has_tokens_refused_for_long_brings_no_good_one_out_of_sight(self, scene: Scene) -> None:
+        """Each refusal has a new one made, and the first would still be taken where it was noted down."""
+        made: list[str] = []
+
+        def another(flight: Flight) -> Fetched | Unavailable:
+            made.append(f"live-token-number-{len(made):06}")
+            return Fetched(made[-1], WALL + scene.now + 12 * 3600)
+
+        scene.answers["github-shared"] = another
+        store = scene.store(fetched(refresh=6 * 3600.0))
+        for _ in range(400):
+            store.doubt(f"github-shared@v{len(made)}")
+            scene.pass_time(DOUBT_EVERY, store)
+            assert store.scrubber.holds(made[0].encode())
+        assert 5 < len(made) <= KEPT_VERSIONS // 2
+        assert all(store.scrubber.holds(value.encode()) for value in made)
+
+    def test_what_went_with_a_call_that_is_not_answered_yet_is_not_forgotten(self, scene: Scene) -> None:
+        class Exchange:
+            pass
+
+        store, call = scene.store(), Exchange()
+        store.sent(call, "github-shared@v1")
+        scene.answers["github-shared"] = gives(NEXT_VALUE)
+        scene.pass_time(301, store)
+        after = store.replaced((fetched(),))
+        scene.pass_time(48 * 3600, after)
+        assert after.scrubber.holds(VALUE.encode())
+        del call
+        gc.collect()
+        scene.pass_time(1, after)
+        assert not after.scrubber.holds(VALUE.encode())
+
     @pytest.mark.parametrize("label", ["", "nobody@v1", "github-shared@v9", "github-shared", "@v"])
     def test_what_is_not_live_is_not_doubted(self, scene: Scene, label: str) -> None:
         store = scene.store()
@@ -360,6 +394,19 @@ class TestReplaced:
         assert after.scrubber.holds(VALUE.encode())
         scene.pass_time(24 * 3600, after)
         assert not after.scrubber.holds(VALUE.encode())
+
+    def test_a_credential_that_comes_back_is_scrubbed_as_long_as_it_is_used(self, scene: Scene) -> None:
+        """Taken out by mistake and put back: what it was forgotten by must not count any more."""
+        back = scene.store().replaced(()).replaced((fetched(refresh=7200),))
+        back.refresh()
+        scene.land(back)
+        for _ in range(25):
+            scene.now += 3600
+            back.refresh()
+            assert sent(back) == ("github-shared@v1", f"Bearer {VALUE}")
+            assert back.scrubber.holds(VALUE.encode())
+            assert [secret.label for _, secret, _ in back.held()] == ["github-shared@v1"]
+            scene.land(back)
 
 
 class Mint:
@@ -447,6 +494,33 @@ class TestMinted:
         assert [given.secret for given in mint.given] == [Secret(v, label="x") for v in wanted]
         for value in wanted:
             assert store.scrubber.holds(value.encode())
+
+    @pytest.mark.parametrize("seen_first", [True, False])
+    def test_a_source_that_changes_in_mid_flight_is_not_replaced_by_a_successor_of_before(
+        self, scene: Scene, client_secret: Credential, seen_first: bool
+    ) -> None:
+        mint, begun, gate = Mint(), threading.Event(), threading.Event()
+
+        def say(given: Given, flight: Flight) -> Fetched | Unavailable:
+            number = len(mint.given)
+            if number == 1:
+                begun.set()
+                gate.wait(DEADLINE)
+            successor = f"refresh-token-number-{number}"
+            return Fetched(f"access-token-number-{number}", flight.wall + 100, successor=successor)
+
+        mint.say = say
+        store = CredentialStore((client_secret,), {}, clock=scene.clock, minters=mint.for_all)
+        store.refresh()
+        begun.wait(DEADLINE)
+        write_secret(Path(client_secret.source), NEXT_VALUE)
+        if seen_first:
+            store.refresh()
+        gate.set()
+        scene.land(store)
+        scene.land(store)
+        assert [given.secret for given in mint.given] == [Secret(v, label="x") for v in (VALUE, NEXT_VALUE)]
+        assert sent(store)[1] == "Bearer access-token-number-2"
 
     def test_a_token_that_no_header_can_carry_is_a_failure(
         self, scene: Scene, client_secret: Credential
@@ -591,6 +665,20 @@ class TestPeople:
         ]
         kept = [n for n, found in enumerate(asked) if isinstance(found, Injection)]
         assert kept == [2, 3, 4]
+
+    async def test_one_person_with_many_tokens_takes_nobody_elses_place(
+        self, store: CredentialStore, mint: Mint, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("callerid.credentials.store.MAX_PEOPLE", 6)
+        monkeypatch.setattr("callerid.credentials.store.OF_ONE", 3)
+        bob = Subject("user:bob\ncorp-idp\n0", BOB.token)
+        await self.obtain(store, bob)
+        of_alice = [Subject(f"user:alice\ncorp-idp\n{n}", ALICE.token) for n in range(9)]
+        for subject in of_alice:
+            await self.obtain(store, subject)
+        assert sent(store, subject=bob)
+        asked = [store.prepare("github-shared", destination(), subject) for subject in of_alice]
+        assert [n for n, found in enumerate(asked) if isinstance(found, Injection)] == [6, 7, 8]
 
     async def test_an_endpoint_that_hangs_holds_so_many_threads_and_no_more(
         self, scene: Scene, client_secret: Credential, mint: Mint

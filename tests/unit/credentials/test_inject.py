@@ -12,7 +12,7 @@ from mitmproxy.http import Headers
 
 import callerid
 from callerid.config import OAuth
-from callerid.credentials.inject import Injection, apply, conceal, needles, prepared, prepared_without
+from callerid.credentials.inject import Injection, apply, conceal, needles, prepared
 from callerid.credentials.outgoing import AsItCame, InBody, InHeader, InPlace, InTls, Outgoing
 from callerid.credentials.secret import PemSecret, Secret
 from callerid.errors import ConfigError
@@ -189,7 +189,7 @@ def test_a_place_that_nobody_looked_up_is_not_written() -> None:
 
 
 def test_passthrough_writes_nothing() -> None:
-    injection = prepared_without(credential(inject="passthrough", source_kind="none"))
+    injection = prepared(credential(inject="passthrough", source_kind="none"), None)
     assert (injection.label, injection.how, injection.secret) == (
         "github-shared@passthrough",
         AsItCame(),
@@ -205,7 +205,7 @@ def test_passthrough_writes_nothing() -> None:
 @pytest.mark.parametrize("inject", ["bearer", "query", "aws_sigv4", "mtls", "token_exchange"])
 def test_other_kinds_need_a_secret(inject: str) -> None:
     with pytest.raises(ConfigError, match="no such secret"):
-        prepared_without(credential(inject=inject, source_kind="none"))
+        prepared(credential(inject=inject, source_kind="none"), None)
 
 
 def pem(extra: str = "") -> PemSecret:

@@ -48,3 +48,25 @@ def test_it_counts_for_the_source_that_it_began_with_and_for_itself(tmp_path: Pa
     assert current(path, TOKEN).token == TOKEN
     assert current(path, "another").token == "another"
     assert current(None, "another") == Kept(digest("another"), "another")
+
+
+def test_a_chain_that_could_not_be_written_goes_on_where_it_can_be(tmp_path: Path) -> None:
+    """Or a restart would try the source's own value, which is spent."""
+    path, source = tmp_path / "oauth" / "files.json", "first-of-all"
+    path.parent.write_text("a file where the folder should be")
+    with pytest.raises(OSError, match=r"files\.json|oauth"):
+        write(path, current(path, source).followed_by("second-of-all"))
+    held = current(path, "second-of-all")
+    assert held == Kept(digest(source), "second-of-all", (digest(source),))
+    path.parent.unlink()
+    write(path, held.followed_by(TOKEN))
+    assert current(path, source).token == TOKEN
+    assert current(path, "second-of-all").token == TOKEN
+
+
+def test_another_source_value_begins_anew_although_one_could_not_be_written(tmp_path: Path) -> None:
+    path = tmp_path / "oauth" / "files.json"
+    path.parent.write_text("a file where the folder should be")
+    with pytest.raises(OSError, match=r"files\.json|oauth"):
+        write(path, current(path, "first-of-all").followed_by("second-of-all"))
+    assert current(path, "another") == Kept(digest("another"), "another")

@@ -182,6 +182,21 @@ GOOD = {"access_token": "a-token-of-some-length", "token_type": "Bearer", "expir
         (lambda: answer([GOOD]), "no token that can be read"),
         (lambda: answer("{"), "no token that can be read"),
         (lambda: answer(""), "no token that can be read"),
+        (
+            lambda: answer('{"access_token":"a-first-token-123","access_token":"b-second-token-123",'
+                           '"token_type":"Bearer"}'),
+            "a name stands twice",
+        ),
+        (
+            lambda: answer('{"access_token":"a-first-token-123","Access_Token":"b-second-token-123",'
+                           '"token_type":"Bearer"}'),
+            "a name stands twice",
+        ),
+        (lambda: answer('{"access_token":"a-first-token-123","token_type":"Bearer","expires_in":1e999}'),
+         "no number of seconds"),
+        (lambda: answer('{"access_token":"a-first-token-123","token_type":"Bearer","expires_in":NaN}'),
+         "a number that is none"),
+        (lambda: answer("[" * 200_000), "nested too deeply"),
         (lambda: answer(GOOD, 302, Location="https://elsewhere.corp.example/"), "no token that can be read"),
         (lambda: answer({**GOOD, "expires_in": "soon"}), "no token that can be read"),
         (lambda: answer(GOOD, 201), "no token that can be read"),
@@ -192,7 +207,9 @@ GOOD = {"access_token": "a-token-of-some-length", "token_type": "Bearer", "expir
     ],
     ids=[
         "of another type", "of no type", "not an access token", "no token", "too short", "two words",
-        "a line break", "too long", "not text", "a list", "not JSON", "nothing", "a redirect",
+        "a line break", "too long", "not text", "a list", "not JSON", "nothing",
+        "two tokens", "two tokens by case", "a life without end", "a life that is none", "a tower",
+        "a redirect",
         "a life that is no number", "created",
         "a token with an error's status", "a fault", "an error that quotes", "too large",
     ],
@@ -213,6 +230,14 @@ def test_how_long_it_lives_is_bounded(login: Login, pki: Any, seconds: Any, live
     found = minter(login, pki, "oauth_client_credentials").mint(Given(SECRET, {}, None), flight)
     flight.landed()
     assert got(found).expires_at == (None if lives is None else 1000.0 + lives)
+
+
+def test_what_is_good_for_longer_than_it_is_used_is_known(login: Login, pki: Any) -> None:
+    login.instead = lambda: answer({**GOOD, "expires_in": 30 * 86400})
+    flight = Flight(10, time.monotonic, 1000.0)
+    found = minter(login, pki, "oauth_client_credentials").mint(Given(SECRET, {}, None), flight)
+    flight.landed()
+    assert (got(found).expires_at, got(found).good_until) == (1000.0 + 86400, 1000.0 + 30 * 86400)
 
 
 def test_a_slow_server_is_given_up_in_time(login: Login, pki: Any) -> None:
@@ -266,6 +291,16 @@ def test_a_refresh_token_is_exchanged_and_its_successor_is_kept(
     # Running on: the store gives the successor itself.
     got(mint(again, **{**given, "secret": Secret(second.successor or "", label="r@v2")}))
     assert login.asked[-1]["refresh_token"] == second.successor
+
+
+def test_answers_that_nobody_waited_for_end_no_chain(login: Login, pki: Any, tmp_path: Path) -> None:
+    """They came after the timeout, say: the store still gives the token that was exchanged for them."""
+    made = minter(login, pki, "oauth_refresh_token", tmp_path, client_secret="c")
+    first = got(mint(made, secret=Secret(REFRESH, label="r@v1"), others={"c": SECRET}))
+    for _ in range(3):
+        given = Secret(first.successor or "", label="r@v2")
+        last = got(mint(made, secret=given, others={"c": SECRET}))
+    assert login.refreshes.keys() == {last.successor}
 
 
 def test_another_token_in_the_source_begins_a_new_chain(login: Login, pki: Any, tmp_path: Path) -> None:

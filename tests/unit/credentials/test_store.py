@@ -1,18 +1,24 @@
 from __future__ import annotations
 
+import base64
 import copy
 import os
 import pickle
 import pprint
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from callerid.config import Binding, Credential
-from callerid.credentials.inject import Injection, apply
+from callerid.credentials.entries import fresh
+from callerid.credentials.inject import Injection, apply, needles
 from callerid.credentials.outgoing import Outgoing
-from callerid.credentials.store import KEPT_VERSIONS, CredentialStatus, CredentialStore, Refused
+from callerid.credentials.secret import Secret
+from callerid.credentials.series import Series
+from callerid.credentials.store import CredentialStatus, CredentialStore, Refused
 from callerid.errors import ConfigError
 from callerid.model import Reason
 from tests.unit.credentials.helpers import NEXT_VALUE, VALUE, credential, destination, write_secret
@@ -203,17 +209,16 @@ def test_a_source_mended_without_touching_its_content_comes_back(tmp_path: Path)
     assert sent(store)[0] == "github-shared@v1"
 
 
-def test_a_bounded_number_of_versions_is_scrubbed(tmp_path: Path) -> None:
+def test_how_often_it_was_rotated_brings_no_version_out_of_sight(tmp_path: Path) -> None:
     path = tmp_path / "s"
-    values = [f"rotating-secret-number-{n:03}" for n in range(KEPT_VERSIONS + 2)]
+    values = [f"rotating-secret-number-{n:03}" for n in range(12)]
     write_secret(path, values[0])
     store = CredentialStore((from_file(path),), {})
     for value in values[1:]:
         write_secret(path, value)
         store.refresh()
     assert sent(store)[0] == f"github-shared@v{len(values)}"
-    held = [store.scrubber.holds(value.encode()) for value in values]
-    assert held == [False, False, *[True] * KEPT_VERSIONS]
+    assert all(store.scrubber.holds(value.encode()) for value in values)
 
 
 def test_a_basic_credential_is_scrubbed_with_its_username() -> None:
@@ -289,3 +294,32 @@ def test_nothing_about_the_store_prints_or_serialises_a_value() -> None:
     for attempt in (pickle.dumps, copy.copy, copy.deepcopy, lambda it: it.__getstate__(), vars):
         with pytest.raises(TypeError):
             attempt(store)
+
+
+def test_what_leaves_in_another_form_is_scrubbed_in_that_form(tmp_path: Path) -> None:
+    """The same stored value, now a pair of keys: its parts are secrets of their own. So is a Basic value."""
+    secret = "wJalrXUtnFEMIK7MDENGbPxRfiCYEXAMPLEKEY00"
+    pair = "AKIA" + f"IOSFODNN7EXAMPLE:{secret}"
+    store = CredentialStore((credential(),), {"GITHUB_SHARED": pair})
+    assert store.scrubber.scrub_text(f"it is {secret}.")[1] == 0
+    moved = store.replaced((credential(inject="aws_sigv4", region="eu-west-1", service="execute-api"),))
+    assert secret not in moved.scrubber.scrub_text(f"it is {secret}.")[0]
+    moved.refresh()
+    assert secret not in moved.scrubber.scrub_text(f"it is {secret}.")[0]
+    basic = store.replaced((credential(inject="basic", username="ci"),))
+    text = base64.b64encode(f"ci:{pair}".encode()).decode()
+    assert text not in basic.scrubber.scrub_text(f"it is {text}.")[0]
+    assert pair not in moved.scrubber.scrub_text(f"it is {pair}.")[0]
+
+
+def test_other_forms_of_the_same_secrets_are_a_mark() -> None:
+    """Or what looks for them would not be made anew."""
+    bearer = credential()
+    entry = replace(
+        fresh(bearer, exchanged=False),
+        own=Series(bearer.id).added(Secret(VALUE, label="x@v1"), partial(needles, bearer), 0.0),
+    )
+    basic = entry.now_of(credential(inject="basic", username="ci"))
+    assert set(basic.needles()) > set(entry.needles())
+    assert list(basic.marks()) != list(entry.marks())
+    assert list(entry.now_of(credential()).marks()) == list(entry.marks())

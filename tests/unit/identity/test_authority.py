@@ -224,6 +224,18 @@ def test_a_certificate_is_no_evidence_where_no_ca_is_configured(world: World) ->
     assert good(world(proxy_chain=(b"junk",), authorization=(bearer(TOKEN),))).assurance_name == "bearer"
 
 
+@pytest.mark.parametrize("carrier", ["connect_proxy_authorization", "proxy_authorization", "authorization"])
+@pytest.mark.parametrize("other", [BOBS, REVOKED, UNKNOWN])
+def test_two_tokens_in_one_basic_value_are_a_refusal_and_no_choice(
+    world: World, carrier: str, other: int
+) -> None:
+    for pair in ((TOKEN, made.token(other)), (made.token(other), TOKEN)):
+        answer = world(**{carrier: (basic(*pair),)})
+        assert isinstance(answer, Rejected)
+        assert answer.reason is Reason.EVIDENCE_AMBIGUOUS
+    assert good(world(**{carrier: (basic(TOKEN, TOKEN),)})).principal.subject == ALICE
+
+
 def test_the_name_in_basic_is_a_claim_and_changes_nothing(world: World) -> None:
     caller = good(world(connect_proxy_authorization=(basic("bob@corp.example", TOKEN),)))
     assert caller.principal.subject == ALICE
@@ -377,6 +389,19 @@ def test_an_issuer_that_maps_only_a_workload_never_makes_a_person(world: World) 
     world.identities = replace(IDENTITIES, issuers=(replace(CI, assurance="idp"),))
     caller = good(world(authorization=(bearer(ci()),)))
     assert (caller.principal.subject, caller.assurance_name) == ("workload:ci-docs", "idp")
+
+
+def test_what_became_too_old_is_seen_and_nobody_is_remembered_by_it(world: World) -> None:
+    """The list of the CA ends an hour from now, and keys are good for a day after they were seen."""
+    authority = world.authority()
+    before = authority.lapsed(NOW)
+    assert authority.lapsed(NOW + timedelta(minutes=59)) == before == 0
+    stale = authority.lapsed(NOW + timedelta(hours=1))
+    assert stale != before
+    assert authority.lapsed(NOW + timedelta(hours=48)) not in (stale, before)
+    shown, end = Presented(proxy_chain=(der(LEAF),)), NOW + timedelta(hours=1)
+    assert reason(authority.identify(shown, now=end - timedelta(seconds=1))) is None
+    assert reason(authority.identify(shown, now=end)) is Reason.CERTIFICATE_UNTRUSTED
 
 
 def test_the_actors_are_kept_and_the_current_one_is_the_agent(world: World) -> None:
@@ -601,82 +626,15 @@ def test_a_registry_that_cannot_be_read_raises_and_lets_nobody_in(world: World) 
             authority.identify(Presented(**presented), now=NOW)
 
 
-# -- open streams ------------------------------------------------------------------------------------
-
-
-def everything(world: World) -> Caller:
-    return good(
-        world(
-            authorization=(bearer(made.token(CHILD)),),
-            callerid_token=(made.sign(made.claims()),),
-            proxy_chain=(der(LEAF),),
-        )
-    )
-
-
-def test_a_stream_whose_caller_is_still_good_goes_on(world: World) -> None:
-    assert world.authority().recheck(everything(world), now=NOW + timedelta(minutes=5)) is None
-
-
-@pytest.mark.parametrize(
-    ("change", "expected"),
-    [
-        (lambda w: w.registry.block(ALICE, now_us=NOW_US, by="ops"), Reason.PRINCIPAL_BLOCKED),
-        (lambda w: w.registry.block("agent:sub", now_us=NOW_US, by="ops"), Reason.PRINCIPAL_BLOCKED),
-        (lambda w: w.registry.block("jwt:corp-idp:j-1", now_us=NOW_US, by="ops"), Reason.PRINCIPAL_BLOCKED),
-        (lambda w: w.registry.revoke(t(CHILD), now_us=NOW_US, by="ops"), Reason.TOKEN_REVOKED),
-        (lambda w: w.registry.revoke(t(GOOD), now_us=NOW_US, by="ops"), Reason.TOKEN_REVOKED),
-        (
-            lambda w: (
-                w.registry._connection.execute("DELETE FROM tokens WHERE id = ?", (t(CHILD),))
-                and w.registry._forget()
-            ),
-            Reason.TOKEN_UNKNOWN,
-        ),
-        (
-            lambda w: setattr(w, "identities", replace(IDENTITIES, blocked=frozenset({ALICE}))),
-            Reason.PRINCIPAL_BLOCKED,
-        ),
-        (
-            lambda w: setattr(
-                w, "entry", replace(w.entry, denied_sha256={LEAF.fingerprint(hashes.SHA256()).hex()})
-            ),
-            Reason.CERTIFICATE_REVOKED,
-        ),
-    ],
-    ids=["principal", "agent", "credential", "token", "parent", "token gone", "file", "deny list"],
-)
-def test_a_stream_is_cut_when_its_caller_is_no_longer_good(
-    world: World, change: Any, expected: Reason
-) -> None:
-    caller = everything(world)
-    change(world)
-    assert reason(world.authority().recheck(caller, now=NOW)) is expected
-
-
-@pytest.mark.parametrize(
-    ("presented", "after", "expected"),
-    [
-        ({"authorization": (bearer(TOKEN),)}, timedelta(days=1), Reason.TOKEN_EXPIRED),
-        ({"authorization": (bearer(JWT),)}, timedelta(seconds=630), Reason.JWT_EXPIRED),
-        ({"proxy_chain": (der(LEAF),)}, timedelta(days=1), Reason.CERTIFICATE_EXPIRED),
-    ],
-    ids=["token", "JWT", "certificate"],
-)
-def test_a_stream_is_cut_when_its_evidence_expires(
-    world: World, presented: dict[str, Any], after: timedelta, expected: Reason
-) -> None:
-    caller = good(world(**presented))
-    assert world.authority().recheck(caller, now=NOW + after - timedelta(seconds=1)) is None
-    assert reason(world.authority().recheck(caller, now=NOW + after)) is expected
-
-
-def test_a_stream_cannot_be_judged_without_the_registry(world: World) -> None:
-    caller = everything(world)
-    authority = world.authority()
-    world.registry._connection.close()
-    with pytest.raises(StoreError):
-        authority.recheck(caller, now=NOW)
+def test_who_was_verified_by_a_withdrawn_key_is_not_remembered(world: World) -> None:
+    authority, path = world.authority(), world.folder / "jwks.json"
+    presented = Presented(authorization=(bearer(JWT),))
+    good(authority.identify(presented, now=NOW))
+    path.write_bytes(made.jwks(made.public_jwk("ES256", "another-one")))
+    later = NOW + timedelta(seconds=1)
+    assert isinstance(authority.identify(presented, now=later), Caller)
+    authority._jwks.refresh(NOW + timedelta(minutes=1))
+    assert reason(authority.identify(presented, now=later)) is Reason.JWT_INVALID
 
 
 def test_what_is_ours_is_known_by_the_configured_issuers(world: World) -> None:

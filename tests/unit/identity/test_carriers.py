@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import base64
+from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from callerid.identity.carriers import Form, is_ours, read
 from callerid.model import Carrier
@@ -48,10 +51,25 @@ def encoded(data: bytes) -> str:
         pytest.param(f"Token {TOKEN}", EVERY, Form.MALFORMED, id="a token under an unknown word"),
         pytest.param(f"Bearer\t{TOKEN}", EVERY, Form.MALFORMED, id="a tab for the space"),
         pytest.param(basic(TOKEN, "x"), EVERY, Form.MALFORMED, id="a token for a name, with a password"),
+        pytest.param(basic(TOKEN, TOKEN), EVERY, Form.TOKEN, id="the same token twice"),
+        pytest.param(basic(TOKEN, token(2)), EVERY, Form.AMBIGUOUS, id="two tokens"),
+        pytest.param(basic(TOKEN, SLIP), EVERY, Form.AMBIGUOUS, id="a token, and one with a slip"),
+        pytest.param(basic(TOKEN, OURS), EVERY, Form.AMBIGUOUS, id="a token and a JWT"),
+        pytest.param(basic(OURS, TOKEN), EVERY, Form.AMBIGUOUS, id="a JWT and a token"),
+        pytest.param(basic(THEIRS, TOKEN), EVERY, Form.TOKEN, id="a JWT of somebody else for a name"),
     ],
 )
 def test_a_value_is_what_it_is_in_each_carrier(value: str, where: tuple[Carrier, ...], form: Form) -> None:
     assert {carrier: read(value, carrier, ISSUERS).form for carrier in where} == dict.fromkeys(where, form)
+
+
+@pytest.mark.parametrize("value", [bearer(THEIRS), basic("ci", THEIRS)])
+def test_a_jwt_of_an_unlisted_issuer_is_not_called_a_damaged_token(value: str) -> None:
+    assert read(value, AUTH, ISSUERS).form is Form.FOREIGN
+    assert read(value, PROXY, ISSUERS).form is Form.UNKNOWN
+    assert read(value, OWN, ISSUERS).form is Form.UNKNOWN
+    assert read(THEIRS, OWN, ISSUERS).form is Form.UNKNOWN
+    assert not is_ours(value, ISSUERS)
 
 
 @pytest.mark.parametrize(
@@ -70,7 +88,6 @@ def test_a_value_is_what_it_is_in_each_carrier(value: str, where: tuple[Carrier,
         basic("alice", ""),
         basic("", ""),
         encoded(b"no colon"),
-        bearer(THEIRS),
         "AWS4-HMAC-SHA256 Credential=A/b, SignedHeaders=host, Signature=c",
         "Bearer \udcff\ud800",
         "Bearer a.b.c",
@@ -99,6 +116,7 @@ def test_what_is_not_for_us_is_foreign_in_authorization_and_a_fault_in_our_own_c
         bearer(OURS),
         OURS,
         basic("ci", OURS),
+        basic(OURS, "x"),
         bearer(sign(claims(aud=["other", "mcp-egress"]))),
         bearer(sign(claims(exp=1))),
     ],
@@ -112,6 +130,34 @@ def test_what_carries_evidence_for_us_never_leaves(value: str) -> None:
 )
 def test_a_jwt_that_is_made_for_somebody_else_is_not_ours_to_strip(value: str) -> None:
     assert not is_ours(value, ISSUERS)
+
+
+@pytest.mark.parametrize("name", ["a", "ab", "abc", "alice"])
+@pytest.mark.parametrize("secret", [TOKEN, OURS], ids=["token", "JWT"])
+@pytest.mark.parametrize(
+    "write",
+    [
+        pytest.param(lambda text: f"Basic {text.rstrip('=')}", id="without its padding"),
+        pytest.param(lambda text: f"Basic {text[:20]}.{text[20:]}", id="with another letter in it"),
+        pytest.param(lambda text: f"Basic {text[:20]} {text[20:]}", id="with a blank in it"),
+        pytest.param(lambda text: f"Basic\t{text}", id="behind a tab"),
+        pytest.param(lambda text: f"basic   {text}===", id="with too much padding"),
+        pytest.param(
+            lambda text: f"Basic {text.replace('+', '-').replace('/', '_')}", id="in the alphabet for URLs"
+        ),
+        pytest.param(lambda text: f"a=b; session={text}; x=y", id="in a cookie"),
+    ],
+)
+def test_what_a_lenient_server_would_read_never_leaves(write: Any, secret: str, name: str) -> None:
+    value = write(base64.b64encode(f"{name}:{secret}".encode()).decode())
+    assert is_ours(value, ISSUERS)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.text(st.characters(max_codepoint=255), max_size=200))
+def test_any_value_is_judged_and_other_base64_is_not_ours(text: str) -> None:
+    assert not is_ours(f"Basic {text}", ISSUERS)
+    assert not is_ours(f"a={base64.b64encode(text.encode()).decode()}", ISSUERS)
 
 
 def test_a_credential_does_not_show_what_it_holds() -> None:

@@ -11,6 +11,9 @@ import pytest
 import trustme
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
 
 from callerid.config import ClientCA
 from callerid.errors import ConfigError
@@ -22,7 +25,7 @@ from callerid.identity.certificates import (
     load_cas,
     verify_chain,
 )
-from callerid.identity.client_cas import file_stamps
+from callerid.identity.client_cas import doubts, file_stamps
 from callerid.model import Reason, Rejected
 from tests.unit.identity.made import CLIENT, EMAIL, NOW, SERVER, SPIFFE, Authority, client_ca, der
 
@@ -66,6 +69,79 @@ def test_a_certificate_by_an_intermediate_that_is_sent_along_is_good(tmp_path: P
     leaf = MIDDLE.issue(EMAIL)
     assert isinstance(judge(tmp_path, leaf, MIDDLE.certificate), CertificateIdentity)
     assert reason(judge(tmp_path, leaf)) is Reason.CERTIFICATE_UNTRUSTED
+
+
+def without(certificate: x509.Certificate, extension: type[x509.ExtensionType], signer: Authority, key: Any
+            ) -> x509.Certificate:  # fmt: skip
+    """The same anew, for this key and without this extension."""
+    builder = x509.CertificateBuilder().subject_name(certificate.subject).issuer_name(certificate.issuer)
+    builder = builder.public_key(key.public_key()).serial_number(certificate.serial_number)
+    builder = builder.not_valid_before(certificate.not_valid_before_utc)
+    builder = builder.not_valid_after(certificate.not_valid_after_utc)
+    for found in certificate.extensions:
+        if not isinstance(found.value, extension):
+            builder = builder.add_extension(found.value, found.critical)
+    return builder.sign(signer.key, hashes.SHA256())
+
+
+def with_a_name(text: str) -> x509.Certificate:
+    """A leaf that lacks a usage, and has this in its subject."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
+    builder = x509.CertificateBuilder().subject_name(name).issuer_name(ROOT.certificate.subject)
+    builder = builder.public_key(key.public_key()).serial_number(7)
+    builder = builder.not_valid_before(NOW - timedelta(days=1)).not_valid_after(NOW + timedelta(days=1))
+    return builder.sign(ROOT.key, hashes.SHA256())
+
+
+@pytest.mark.parametrize(
+    ("leaf", "why"),
+    [
+        pytest.param(lambda: ROOT.issue(EMAIL, usages=None), "it lacks extended key usage", id="no usage"),
+        pytest.param(lambda: ROOT.issue(EMAIL, usages=(SERVER,)), "not for clients (clientAuth)", id="TLS"),
+        pytest.param(lambda: ROOT.issue(), "it lacks subject alternative name", id="no SAN"),
+        pytest.param(
+            lambda: without(ROOT.issue(EMAIL), x509.AuthorityKeyIdentifier, ROOT, ROOT.key),
+            "it lacks authority key identifier", id="no authority key identifier",
+        ),
+        pytest.param(lambda: ROGUE.issue(EMAIL), "it is not signed by that CA's key", id="the same name"),
+        pytest.param(lambda: Authority("X").issue(EMAIL), "its issuer is another", id="another CA"),
+        pytest.param(
+            lambda: with_a_name("extension: 2.5.29.19: missing (encountered no interior errors"),
+            "it lacks authority key identifier", id="what a caller wrote counts for nothing",
+        ),
+    ],
+)  # fmt: skip
+def test_why_it_is_no_certificate_of_the_ca_is_told(
+    tmp_path: Path, leaf: Callable[[], x509.Certificate], why: str
+) -> None:
+    answer = judge(tmp_path, leaf())
+    assert isinstance(answer, Rejected)
+    assert answer.reason is Reason.CERTIFICATE_UNTRUSTED
+    assert answer.detail.startswith("it is no client certificate issued by device-ca: ")
+    assert answer.detail.endswith(why)
+
+
+def test_a_ca_that_may_not_sign_is_told_and_so_is_what_it_signed(tmp_path: Path) -> None:
+    weak = without(ROOT.certificate, x509.KeyUsage, ROOT, ROOT.key)
+    entry = client_ca(tmp_path, ROOT)
+    assert doubts(entry) == ()
+    entry.file.write_bytes(weak.public_bytes(Encoding.PEM))
+    answer = verify_chain([der(ALICE)], load_cas((entry,)), NOW)
+    assert isinstance(answer, Rejected)
+    assert answer.detail.endswith("a CA's certificate lacks key usage (keyCertSign, for a CA)")
+    assert "keyCertSign" in doubts(entry)[0]
+    entry.file.unlink()
+    assert doubts(entry) == ()
+
+
+def test_of_two_cas_the_nearer_one_says_why(tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    cas = load_cas((client_ca(tmp_path, ROOT), client_ca(tmp_path / "other", Authority("X"))))
+    for order in (cas, cas[::-1]):
+        answer = verify_chain([der(ROOT.issue(EMAIL, usages=None))], order, NOW)
+        assert isinstance(answer, Rejected)
+        assert answer.detail.endswith("it lacks extended key usage")
 
 
 def test_certificates_of_other_makers_are_good_too(tmp_path: Path) -> None:

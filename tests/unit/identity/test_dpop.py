@@ -133,6 +133,12 @@ def test_a_proof_that_proves_something_else_is_none(text: str, says: str) -> Non
     assert says in found
 
 
+def test_the_url_that_was_expected_is_told_without_its_query_and_bounded() -> None:
+    found = read(proof(TOKEN, htu="https://evil.example/mcp"), urls=[None, URL + "?x=1"])
+    assert found == f"its htu is not the URL of the request, which is {URL}"
+    assert len(str(read(proof(TOKEN), urls=[URL + "/" + "a" * 5000]))) < 300
+
+
 def test_without_a_url_no_proof_fits() -> None:
     assert isinstance(read(proof(TOKEN), urls=[]), str)
     assert isinstance(read(proof(TOKEN), urls=[None]), str)
@@ -142,31 +148,34 @@ def test_without_a_url_no_proof_fits() -> None:
 # -- once ---------------------------------------------------------------------------------------------
 
 
+ALICE = "user:alice@corp.example"
+
+
 def one(jti: str = "p-1", key: str = "k", made_us: int = NOW_US) -> Proof:
     return Proof(key=key, jti=jti.encode(), made_us=made_us)
 
 
 def test_a_proof_is_good_for_one_request_and_stays_good_for_it() -> None:
     proofs, first, second = Proofs(), RequestMark(), RequestMark()
-    assert proofs.admit(one(), first, NOW_US) is None
-    assert proofs.admit(one(), first, NOW_US) is None
-    assert proofs.admit(one(), first, NOW_US + 10**12) is None
-    assert proofs.admit(one(), second, NOW_US) == "it was used before"
-    assert proofs.admit(one(), None, NOW_US) == "it was used before"
-    assert proofs.admit(one(key="another"), second, NOW_US) is None
+    assert proofs.admit(one(), first, NOW_US, ALICE) is None
+    assert proofs.admit(one(), first, NOW_US, ALICE) is None
+    assert proofs.admit(one(), first, NOW_US + 10**12, ALICE) is None
+    assert proofs.admit(one(), second, NOW_US, ALICE) == "it was used before"
+    assert proofs.admit(one(), None, NOW_US, ALICE) == "it was used before"
+    assert proofs.admit(one(key="another"), second, NOW_US, ALICE) is None
 
 
 def test_a_request_without_a_mark_is_never_the_same_one() -> None:
     proofs = Proofs()
-    assert proofs.admit(one(), None, NOW_US) is None
-    assert proofs.admit(one(), None, NOW_US) == "it was used before"
+    assert proofs.admit(one(), None, NOW_US, ALICE) is None
+    assert proofs.admit(one(), None, NOW_US, ALICE) == "it was used before"
 
 
 def test_a_mark_does_not_stand_for_another_proof() -> None:
     proofs, mark = Proofs(), RequestMark()
-    assert proofs.admit(one("a"), None, NOW_US) is None
-    assert proofs.admit(one("b"), mark, NOW_US) is None
-    assert proofs.admit(one("a"), mark, NOW_US) == "it was used before"
+    assert proofs.admit(one("a"), None, NOW_US, ALICE) is None
+    assert proofs.admit(one("b"), mark, NOW_US, ALICE) is None
+    assert proofs.admit(one("a"), mark, NOW_US, ALICE) == "it was used before"
 
 
 @pytest.mark.parametrize(
@@ -179,7 +188,7 @@ def test_a_mark_does_not_stand_for_another_proof() -> None:
     ],
 )
 def test_a_proof_is_of_this_minute(away: int, good: bool) -> None:
-    fault = Proofs().admit(one(made_us=NOW_US + away), RequestMark(), NOW_US)
+    fault = Proofs().admit(one(made_us=NOW_US + away), RequestMark(), NOW_US, ALICE)
     assert fault == (None if good else "it was not made just now")
 
 
@@ -187,9 +196,9 @@ def test_a_proof_is_not_forgotten_while_it_could_be_shown_again() -> None:
     """Made ahead of our clock by all that is allowed, it is the last one to be too old."""
     proofs = Proofs()
     early = one(made_us=NOW_US + SKEW_US)
-    assert proofs.admit(early, None, NOW_US) is None
+    assert proofs.admit(early, None, NOW_US, ALICE) is None
     for after in range(0, PROOF_AGE_US + 3 * SKEW_US, 5_000_000):
-        assert proofs.admit(early, None, NOW_US + after) is not None
+        assert proofs.admit(early, None, NOW_US + after, ALICE) is not None
     assert len(proofs) <= 1
 
 
@@ -197,27 +206,47 @@ def test_what_is_too_old_is_forgotten() -> None:
     proofs = Proofs()
     for step in range(50):
         now = NOW_US + step * 10 * 60_000_000
-        assert proofs.admit(one(f"p-{step}", f"k-{step}", now), None, now) is None
+        assert proofs.admit(one(f"p-{step}", f"k-{step}", now), None, now, ALICE) is None
         assert len(proofs) == 1
         assert len(proofs._used) == 1
 
 
-def test_a_full_memory_lets_nothing_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dpop, "PROOFS_PER_KEY", 2)
-    monkeypatch.setattr(dpop, "PROOFS", 3)
+def test_many_keys_of_one_holder_have_one_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dpop, "PROOFS_PER_HOLDER", 3)
     proofs = Proofs()
-    assert [proofs.admit(one(f"a-{n}", "a"), None, NOW_US) for n in range(2)] == [None, None]
-    assert "too many" in str(proofs.admit(one("a-2", "a"), None, NOW_US))
-    assert proofs.admit(one("b-0", "b"), None, NOW_US) is None
-    assert "too many" in str(proofs.admit(one("c-0", "c"), None, NOW_US))
-    assert proofs.admit(one("a-0", "a"), None, NOW_US) == "it was used before"
+    assert [proofs.admit(one(f"a-{n}", f"key-{n}"), None, NOW_US, ALICE) for n in range(3)] == [None] * 3
+    assert "too many" in str(proofs.admit(one("a-3", "key-3"), None, NOW_US, ALICE))
+    assert proofs.admit(one("b-0", "key-0"), None, NOW_US, "user:bob@corp.example") is None
+    assert proofs.admit(one("a-0", "key-0"), None, NOW_US, ALICE) == "it was used before"
     later = NOW_US + PROOF_AGE_US + 2 * SKEW_US + 1
-    assert proofs.admit(one("c-0", "c", later), None, later) is None
+    assert proofs.admit(one("a-3", "key-3", later), None, later, ALICE) is None
+
+
+def test_a_full_memory_is_shared_out_and_refuses_only_who_has_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten keys of each, as many proofs as there is room: who comes then is let in, and they are not."""
+    monkeypatch.setattr(dpop, "PROOFS_PER_HOLDER", 50)
+    monkeypatch.setattr(dpop, "PROOFS", 100)
+    proofs = Proofs()
+    for greedy in ("user:one", "user:two"):
+        for n in range(50):
+            assert proofs.admit(one(f"{greedy}-{n}", f"{greedy}-{n % 10}"), None, NOW_US, greedy) is None
+    assert len(proofs) == 100
+    others = [f"user:{n}" for n in range(20)]
+    for n, other in enumerate(others):
+        assert proofs.admit(one(f"o-{n}", other), None, NOW_US, other) is None
+    for greedy in ("user:one", "user:two"):
+        assert "too many" in str(proofs.admit(one("more", greedy), None, NOW_US, greedy))
+    for n in range(1000):
+        proofs.admit(one(f"more-{n}", others[0]), None, NOW_US, others[n % 20])
+    assert len(proofs) <= 100 + 20 * (100 // 22)
+    later = NOW_US + PROOF_AGE_US + 2 * SKEW_US + 1
+    assert proofs.admit(one("again", "k", later), None, later, "user:one") is None
+    assert (len(proofs), dict(proofs._held)) == (1, {"user:one": 1})
 
 
 def test_a_request_that_is_over_is_not_remembered() -> None:
     proofs, mark = Proofs(), RequestMark()
-    proofs.admit(one(), mark, NOW_US)
+    proofs.admit(one(), mark, NOW_US, ALICE)
     del mark
     gc.collect()
     assert len(proofs._admitted) == 0
@@ -233,7 +262,7 @@ def test_no_two_requests_ever_share_a_proof(steps: list[tuple[int, int, bool]]) 
         now += seconds * 1_000_000
         mark = owner[number] if same and number in owner else marks[number % 3]
         shown = one(f"p-{number}")
-        if proofs.admit(shown, mark, now) is None:
+        if proofs.admit(shown, mark, now, ALICE) is None:
             assert owner.setdefault(number, mark) is mark
 
 

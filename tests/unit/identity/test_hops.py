@@ -306,6 +306,26 @@ def test_a_blocked_hop_speaks_for_nobody(world: World, blocked: str) -> None:
         refused(world(**PLACES["in reverse mode"](HOP), **more), Reason.PRINCIPAL_BLOCKED)
 
 
+def test_a_refusal_names_the_hop_that_it_came_through(world: World) -> None:
+    place = PLACES["in reverse mode"](HOP)
+    world.registry.block(BOB, now_us=NOW_US, by="ops")
+    for more in (
+        {},
+        says(BOBS, "xfcc"),
+        says(OLD, "xfcc"),
+        says(OTHER_HOP, "xfcc"),
+        {"authorization": (bearer(made.token(9)),)},
+        {"forwarded_client_cert": ("garbage",)},
+        {**says(ALICES, "xfcc"), **says(BOBS, "client-cert")},
+    ):
+        answer = world(**place, **more)
+        assert isinstance(answer, Rejected), more
+        assert answer.via == "envoy", answer
+    aside = world(inner_chain=(der(OLD),), reverse=True)
+    assert isinstance(aside, Rejected)
+    assert aside.via is None
+
+
 def test_a_blocked_person_is_refused_behind_a_hop(world: World) -> None:
     world.registry.block(ALICE, now_us=NOW_US, by="ops")
     refused(world(**PLACES["in reverse mode"](HOP), **says(ALICES, "xfcc")), Reason.PRINCIPAL_BLOCKED)
@@ -316,6 +336,51 @@ def test_an_entry_that_is_taken_out_ends_the_trust(world: World) -> None:
     answer = world(**PLACES["in reverse mode"](HOP), **says(ALICES, "xfcc"))
     assert isinstance(answer, Caller)
     assert (answer.principal.subject, answer.via) == (ENVOY, None)
+
+
+# -- what is exchanged in somebody's name ----------------------------------------------------------------
+
+
+JWT = made.sign(made.claims())
+CONNECTED: dict[str, dict[str, Any]] = {
+    "Proxy-Authorization": {"connect_proxy_authorization": (bearer(JWT),)},
+    "X-Callerid-Token": {"connect_callerid_token": (JWT,)},
+}
+
+
+@pytest.mark.parametrize("shown", CONNECTED)
+def test_the_jwt_of_a_person_in_a_tunnel_of_their_own_is_theirs_behind_a_hop_too(
+    world: World, shown: str
+) -> None:
+    """The hop carries the tunnel, and the person opened it and speaks in it."""
+    presented = Presented(proxy_chain=(der(OTHER_HOP),), tunnel=True, **CONNECTED[shown])
+    authority = world.authority()
+    caller = authority.identify(presented, now=NOW)
+    assert isinstance(caller, Caller)
+    assert (caller.principal.subject, caller.via, caller.spoken_for) == (ALICE, "squid", False)
+    assert authority.jwt_of(presented, caller) == JWT
+    alone = replace(presented, proxy_chain=())
+    assert authority.jwt_of(alone, caller) == JWT
+
+
+def test_a_token_of_a_person_in_a_tunnel_of_their_own_is_theirs_too(world: World) -> None:
+    presented = Presented(proxy_chain=(der(OTHER_HOP),), tunnel=True, connect_callerid_token=(TOKEN,))
+    authority = world.authority()
+    caller = authority.identify(presented, now=NOW)
+    assert isinstance(caller, Caller)
+    assert authority.tokens_of(presented, caller) == (TOKEN,)
+
+
+def test_what_a_hop_shows_for_its_own_tunnel_is_not_the_callers(world: World) -> None:
+    """Both carriers are the same: only that the hop wrote the request tells them apart."""
+    presented = Presented(
+        **PLACES["inside of a tunnel"](HOP), connect_callerid_token=(HOPS_TOKEN,), callerid_token=(TOKEN,)
+    )
+    authority = world.authority()
+    caller = authority.identify(presented, now=NOW)
+    assert isinstance(caller, Caller)
+    assert (caller.principal.subject, caller.spoken_for) == (ALICE, True)
+    assert authority.tokens_of(presented, caller) == (TOKEN,)
 
 
 # -- interleavings ------------------------------------------------------------------------------------

@@ -111,6 +111,18 @@ def test_keys_are_fetched_every_five_minutes(store: JwksStore, source: Source) -
     assert knows(store, "k2") is True
 
 
+def test_the_version_changes_with_the_keys_and_with_nothing_else(store: JwksStore, source: Source) -> None:
+    seen = [store.version]
+    documents: tuple[bytes | Exception, ...] = (
+        jwks(), jwks(), OSError("gone"), b"{}", jwks(public_jwk("ES256", "k2")), jwks(),
+    )  # fmt: skip
+    for turn, document in enumerate(documents):
+        source.document = document
+        store.refresh(NOW + turn * REFRESH_EVERY)
+        seen.append(store.version)
+    assert seen == [0, 1, 1, 1, 1, 2, 3]
+
+
 def test_an_unknown_kid_fetches_once_in_thirty_seconds_however_many_come(
     store: JwksStore, source: Source
 ) -> None:

@@ -110,6 +110,17 @@ def door(site: Site, tmp_path: Path) -> Iterator[Door]:
     made.registry.close()
 
 
+def test_a_private_ca_is_named_as_the_cause_with_the_url(site: Site) -> None:
+    entry = issuer(jwks_file=None, jwks_url=site.url)
+    [problem] = JwksStore((entry,), lambda url: fetch_jwks(url, ca_file=None)).refresh(NOW)
+    assert f"not renewed from {site.url}: " in problem
+    assert "--upstream-ca FILE" in problem
+    entry = issuer(jwks_file=None, jwks_url="https://localhost:1/keys")
+    [problem] = JwksStore((entry,), lambda url: fetch_jwks(url, ca_file=None)).refresh(NOW)
+    assert "https://localhost:1/keys" in problem
+    assert "--upstream-ca" not in problem
+
+
 def test_keys_rotate_in_mid_life(door: Door, site: Site) -> None:
     """A key that is added is taken up by the first token that names it, once; one that is gone is gone."""
     assert door.ask(NOW) is Reason.JWT_KEYS_UNAVAILABLE

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from callerid.identity.names import canonical, glob_match, is_name, make_subject, parse_subject
+from callerid.identity.names import (
+    canonical,
+    glob_match,
+    is_name,
+    is_selector,
+    make_subject,
+    parse_subject,
+)
+from callerid.identity.tokens import mint
 
 
 @pytest.mark.parametrize(
@@ -28,6 +36,36 @@ from callerid.identity.names import canonical, glob_match, is_name, make_subject
 )
 def test_a_subject_has_one_spelling(text: str, subject: str | None) -> None:
     assert parse_subject(text) == subject
+
+
+def test_a_token_of_ours_is_no_name_and_stands_in_none() -> None:
+    secret = mint(bytes(range(32)))
+    assert not is_name(secret)
+    assert not is_selector(f"http:GET /v1/{secret}")
+    assert make_subject("user", f"x{secret}y") is None
+    assert is_name(secret[:-1] + ("a" if secret[-1] != "a" else "b"))  # no token, by its checksum
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("get_*", True),
+        ("set:reads", True),
+        ("http:GET /v1/**", True),
+        ("http:* /v1/charges/*", True),
+        ("http:GET  /v1", False),
+        ("http:GET /a b", False),
+        ("http: /a", False),
+        ("http:GET ", False),
+        ("http:GET v1", False),
+        ("tool:GET /v1", False),
+        ("a b", False),
+        ("http:GET /" + "a" * 512, False),
+        (7, False),
+    ],
+)
+def test_a_selector_is_a_name_or_a_call_of_an_api(text: object, answer: bool) -> None:
+    assert is_selector(text) is answer
 
 
 def test_only_texts_are_names() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import stat
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -121,15 +122,15 @@ def test_the_same_token_is_not_entered_twice(registry: Registry) -> None:
 
 
 def test_a_block_by_another_process_counts_on_the_next_question(registry: Registry, other: Registry) -> None:
-    assert not registry.is_blocked(ALICE)
+    assert registry.first_blocked((ALICE,)) is None
     assert other.block(ALICE, now_us=NOW_US, by="ops", why="left the company")
     assert not other.block(ALICE, now_us=NOW_US, by="ops")
-    assert registry.is_blocked(ALICE)
+    assert registry.first_blocked((ALICE,)) == ALICE
     assert registry.first_blocked((BOB, ALICE)) == ALICE
     assert [row.why for row in registry.blocked()] == ["left the company"]
     assert other.unblock(ALICE)
     assert not other.unblock(ALICE)
-    assert not registry.is_blocked(ALICE)
+    assert registry.first_blocked((ALICE,)) is None
 
 
 def test_the_generation_changes_with_what_can_end_a_stream_and_with_nothing_else(
@@ -166,6 +167,31 @@ def test_a_change_made_with_another_tool_counts_too(registry: Registry, path: Pa
     assert registry.generation() != before
 
 
+@pytest.mark.parametrize(
+    ("expires_in", "revoked", "counts"),
+    [(3600, False, True), (3600, True, False), (-3600, False, False)],
+    ids=["good", "revoked", "expired"],
+)
+def test_only_a_row_that_was_good_is_missed(
+    registry: Registry, path: Path, expires_in: int, revoked: bool, counts: bool
+) -> None:
+    """By the clock of the machine, for the file has no other."""
+    now_us = time.time_ns() // 1000
+    row = enter(registry, 1)
+    tool = sqlite3.connect(path)
+    tool.execute(
+        "UPDATE tokens SET expires_us = ?, revoked_us = ?",
+        (now_us + expires_in * 10**6, 1 if revoked else None),
+    )
+    tool.commit()
+    before = registry.generation()
+    tool.execute("DELETE FROM tokens WHERE id = ?", (row.id,))
+    tool.commit()
+    tool.close()
+    assert registry.find(digest(token(1))) is None
+    assert (registry.generation() != before) is counts
+
+
 def test_uses_are_noted_later_and_never_hold_anybody_up(
     registry: Registry, other: Registry, path: Path
 ) -> None:
@@ -198,7 +224,7 @@ def test_a_closed_or_locked_store_is_an_error_and_not_an_answer(registry: Regist
     with pytest.raises(StoreError):
         registry.find(digest(token(1)))
     with pytest.raises(StoreError):
-        registry.is_blocked(ALICE)
+        registry.first_blocked((ALICE,))
     with pytest.raises(StoreError):
         registry.generation()
 
@@ -235,7 +261,7 @@ def test_a_registry_that_is_replaced_by_an_empty_file_is_an_error(registry: Regi
     path.unlink()
     path.touch()
     with pytest.raises(StoreError, match="empty"):
-        registry.is_blocked(ALICE)
+        registry.first_blocked((ALICE,))
 
 
 @pytest.mark.parametrize(
@@ -327,7 +353,7 @@ def test_what_is_remembered_is_bounded(registry: Registry, monkeypatch: pytest.M
     monkeypatch.setattr("callerid.identity.lookup._CACHE", 8)
     monkeypatch.setattr("callerid.identity.lookup._TOUCHES", 8)
     for number in range(50):
-        registry.is_blocked(f"user:{number}")
+        registry.first_blocked((f"user:{number}",))
         registry.touch(f"t_{number}", NOW_US, None)
     assert len(registry._blocked) <= 8
     assert len(registry._touches) <= 8

@@ -14,12 +14,14 @@ from typing import Any
 import pytest
 
 from callerid.errors import ConfigError, StoreError
+from callerid.identity.evidence import lineage_of
 from callerid.identity.lookup import MAX_LINEAGE
 from callerid.identity.narrowing import MAX_ACTORS, Scope, actors_below
 from callerid.identity.registry import Registry
 from callerid.identity.rows import APPLICATION_ID, SCHEMA, SCHEMA_VERSION, TokenRow
 from callerid.identity.tokens import digest
-from tests.unit.identity.made import ALICE, BOB, DAY_US, NOW_US, enter, token
+from callerid.model import Reason, Rejected
+from tests.unit.identity.made import ALICE, BOB, DAY_US, NOW, NOW_US, enter, token
 
 HOUR_US = DAY_US // 24
 
@@ -72,7 +74,7 @@ def test_a_registry_of_version_1_is_brought_to_ours_and_keeps_what_is_in_it(path
     row = registry.find(digest(token(1)))
     assert row is not None
     assert (row.id, row.servers, row.networks, row.actors) == ("t_old", ("github",), None, ())
-    assert registry.is_blocked(BOB)
+    assert registry.first_blocked((BOB,)) == BOB
     assert registry._connection.execute("PRAGMA user_version").fetchone()[0] == SCHEMA_VERSION == 2
     before = registry.generation()
     registry._connection.execute("UPDATE tokens SET networks = '[\"10.0.0.0/8\"]'")
@@ -120,7 +122,7 @@ def test_an_upgrade_that_fails_leaves_the_file_as_it_was(path: Path) -> None:
 
 def test_a_second_connection_in_this_process_does_not_blind_the_first(path: Path, registry: Registry) -> None:
     """POSIX locks go when any descriptor of the file is closed; SQLite's shared memory would be made anew."""
-    registry.is_blocked(ALICE)
+    registry.first_blocked((ALICE,))
     Registry.open(path).close()
     script = (
         "import sys; from pathlib import Path; from callerid.identity.registry import Registry\n"
@@ -133,7 +135,7 @@ def test_a_second_connection_in_this_process_does_not_blind_the_first(path: Path
             check=True,
             env={"PYTHONPATH": str(root / "addon")},
         )
-        assert registry.is_blocked(subject)
+        assert registry.first_blocked((subject,)) == subject
 
 
 # -- children ----------------------------------------------------------------------------------------
@@ -342,6 +344,19 @@ def test_children_stay_below_the_old_token_and_end_with_it(registry: Registry) -
         child(registry, 3, old.id)
 
 
+def test_a_token_that_ended_by_a_rotation_says_so_and_so_do_those_below_it(registry: Registry) -> None:
+    old = enter(registry, 1)
+    sub = child(registry, 2, old.id)
+    made, ended = rotate(registry, old.id, overlap_us=0)
+    for row, says in (
+        (ended, f"the token has expired: it was rotated to {made.id}, use that"),
+        (sub, f"its parent {old.id} has expired: it was rotated to {made.id}, derive anew from that"),
+    ):
+        answer = lineage_of(row, registry, NOW)
+        assert isinstance(answer, Rejected)
+        assert (answer.reason, answer.detail) == (Reason.TOKEN_EXPIRED, says)
+
+
 def test_a_successor_outlives_neither_its_parent_nor_its_origin_nor_the_longest_life(
     registry: Registry,
 ) -> None:
@@ -396,3 +411,50 @@ def test_networks_that_cannot_be_read_are_an_error_and_not_everywhere(
     tool.close()
     with pytest.raises(StoreError):
         registry.find(digest(token(1)))
+
+
+# -- what is forgotten -----------------------------------------------------------------------------
+
+
+def test_derived_tokens_are_forgotten_once_they_were_dead_for_long_and_no_others(registry: Registry) -> None:
+    root = enter(registry, 1, expires_us=NOW_US + 90 * DAY_US)
+    brief = child(registry, 2, root.id)
+    below = child(registry, 3, brief.id)
+    revoked = child(registry, 4, root.id, expires_us=NOW_US + 80 * DAY_US)
+    alive = child(registry, 5, root.id, expires_us=NOW_US + 80 * DAY_US)
+    from_jwt = bound(registry, 6)
+    issued = enter(registry, 7, expires_us=NOW_US + HOUR_US)
+    registry.revoke(revoked.id, now_us=NOW_US + HOUR_US, by="ops")
+
+    def left() -> set[str]:
+        return {row.id for row in registry.tokens()}
+
+    assert registry.forget_derived(before_us=NOW_US + HOUR_US, at_most=10) == 0
+    later = NOW_US + HOUR_US + 1
+    assert registry.forget_derived(before_us=later, at_most=10) == 3
+    assert left() == {root.id, brief.id, alive.id, issued.id}
+    assert registry.forget_derived(before_us=later, at_most=10) == 1
+    assert left() == {root.id, alive.id, issued.id}
+    assert registry.forget_derived(before_us=later, at_most=10) == 0
+    assert registry.find(digest(token(3))) is None
+    assert from_jwt.id not in left()
+    assert below.id not in left()
+
+
+def test_only_so_many_are_forgotten_at_once(registry: Registry) -> None:
+    root = enter(registry, 1)
+    for seed in range(2, 7):
+        child(registry, seed, root.id)
+    assert registry.forget_derived(before_us=NOW_US + DAY_US, at_most=2) == 2
+    assert len(registry.tokens()) == 4
+
+
+def test_a_parent_stays_as_long_as_something_lives_below_it(registry: Registry) -> None:
+    """A rotated parent may end before the child of its successor: without it nobody could judge the child."""
+    root = enter(registry, 1)
+    middle = child(registry, 2, root.id)
+    child(registry, 3, middle.id)
+    with sqlite3.connect(registry._storage.path) as tool:
+        tool.execute("UPDATE tokens SET expires_us = ? WHERE id = ?", (NOW_US + 5, middle.id))
+    tool.close()
+    assert registry.forget_derived(before_us=NOW_US + 6, at_most=10) == 0

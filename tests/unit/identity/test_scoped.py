@@ -12,15 +12,16 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives import hashes
 
-from callerid.config import Agent
+from callerid.config import Agent, Issuer
 from callerid.identity.narrowing import Scope
+from callerid.identity.origins import kept_of
 from callerid.identity.presented import Presented
 from callerid.identity.rows import TokenRow
 from callerid.identity.tokens import digest
 from callerid.model import Assurance, Ceiling, Reason
 from tests.unit.identity import made
 from tests.unit.identity.made import ALICE, BOB, DAY_US, NOW, NOW_US, bearer
-from tests.unit.identity.test_authority import GONE_LEAF, LEAF, World, good, reason, t
+from tests.unit.identity.test_authority import CI, GONE_LEAF, LEAF, World, good, reason, t
 
 HOUR_US = DAY_US // 24
 PLACED, BOUND, SUB, DEEP = 31, 32, 33, 34
@@ -124,14 +125,13 @@ def test_a_derived_token_shows_the_chain_of_agents_and_all_their_ceilings(world:
 
 def test_a_token_from_a_jwt_is_refused_once_that_is_blocked(world: World) -> None:
     issuer = world.identities.issuers[0].id
-    bound(world, origin=(f"jwt:{issuer}:j-1",), in_groups=("support", "no-longer-declared"))
+    bound(world, origin=(f"jwt:{issuer}:j-1",), jwts=(kept(),), in_groups=("support", "no-longer-declared"))
     authority = world.authority()
     caller = good(authority.identify(made_bound(), now=NOW))
     assert caller.assurance is Assurance.BEARER
     assert caller.groups == {"support", "engineering"}
     world.registry.block(f"jwt:{issuer}:j-1", now_us=NOW_US, by="ops")
     assert reason(authority.identify(made_bound(), now=NOW)) is Reason.PRINCIPAL_BLOCKED
-    assert reason(authority.recheck(caller, now=NOW)) is Reason.PRINCIPAL_BLOCKED
 
 
 def made_bound() -> Presented:
@@ -149,11 +149,75 @@ def test_a_child_of_a_bound_token_dies_with_the_origin(world: World) -> None:
     assert reason(shown(world, SUB)) is Reason.PRINCIPAL_BLOCKED
 
 
-def test_a_token_from_a_jwt_ends_with_its_issuer(world: World) -> None:
-    bound(world, origin=(f"jwt:{world.identities.issuers[0].id}:j-1",))
+def kept(**claims: Any) -> str:
+    """What is kept of a good JWT of the first issuer, or of the CI's."""
+    entry = CI if claims.get("iss") == CI.issuer else made.issuer()
+    return kept_of(made.sign(made.claims(**claims)), entry)
+
+
+CORP, OTHER = made.issuer(), Reason.JWT_INVALID
+
+
+@pytest.mark.parametrize(
+    ("entry", "expected"),
+    [
+        pytest.param(CORP, None, id="as it was"),
+        pytest.param(None, Reason.TOKEN_REVOKED, id="it is no issuer any more"),
+        pytest.param(
+            replace(CORP, issuer="https://other.example"),
+            Reason.TOKEN_REVOKED,
+            id="its id is another issuer's",
+        ),
+        pytest.param(
+            replace(CORP, sender_constrained=True), Reason.JWT_PROOF, id="bound tokens only, by now"
+        ),
+        pytest.param(replace(CORP, clients=("claude-code",)), None, id="its client is listed"),
+        pytest.param(replace(CORP, clients=("another",)), OTHER, id="its client is listed no longer"),
+    ],
+)
+def test_a_token_from_a_jwt_ends_with_what_made_that_good(
+    world: World, entry: Issuer | None, expected: Reason | None
+) -> None:
+    bound(world, origin=("jwt:corp-idp:j-1",), jwts=(kept(azp="claude-code"),))
+    child_of = world.registry.derive(
+        t(BOUND), Scope(), token_digest=digest(made.token(SUB)), created_us=NOW_US, expires_us=NOW_US + 60,
+        created_by=ALICE,
+    )  # fmt: skip
+    assert child_of.jwts == ()
+    assert reason(shown(world, BOUND)) is reason(shown(world, SUB)) is None
+    world.identities = replace(world.identities, issuers=(() if entry is None else (entry,)) + (CI,))
+    assert reason(shown(world, BOUND)) is expected
+    assert reason(shown(world, SUB)) is expected
+
+
+def test_a_token_from_a_jwt_ends_when_its_issuer_withdraws_the_key(world: World) -> None:
+    bound(world, origin=("jwt:corp-idp:j-1",), jwts=(kept(),))
+    (world.folder / "jwks.json").write_bytes(made.jwks(made.public_jwk(kid="k2", which=1)))
+    assert reason(shown(world, BOUND)) is Reason.JWT_INVALID
+    (world.folder / "jwks.json").unlink()
+    assert reason(shown(world, BOUND)) is Reason.JWT_KEYS_UNAVAILABLE
+
+
+def test_a_token_of_a_workload_ends_with_its_entry(world: World) -> None:
+    jwt_of_ci = kept(iss=CI.issuer)
+    bound(world, principal="workload:ci-docs", origin=("jwt:github-actions:j-1",), jwts=(jwt_of_ci,))
     assert reason(shown(world, BOUND)) is None
-    world.identities = replace(world.identities, issuers=world.identities.issuers[1:])
+    world.identities = replace(world.identities, workloads=world.identities.workloads[1:])
+    assert reason(shown(world, BOUND)) is Reason.WORKLOAD_UNKNOWN
+
+
+@pytest.mark.parametrize("what", [(), ("[]",), ("x",), ('{"issuer": "another"}',), ("[" * 99_999,)])
+def test_a_token_of_whose_jwt_nothing_is_known_is_refused(world: World, what: tuple[str, ...]) -> None:
+    bound(world, origin=("jwt:corp-idp:j-1",), jwts=what)
     assert reason(shown(world, BOUND)) is Reason.TOKEN_REVOKED
+
+
+def test_a_rotated_token_keeps_what_it_was_made_of(world: World) -> None:
+    row = bound(world, origin=("jwt:corp-idp:j-1",), jwts=(kept(),))
+    fresh, _ = world.registry.rotate(
+        row.id, token_digest=digest(made.token(SUB)), now_us=NOW_US, overlap_us=0, longest_us=HOUR_US, by="t"
+    )
+    assert fresh.jwts == row.jwts
 
 
 @pytest.mark.parametrize(

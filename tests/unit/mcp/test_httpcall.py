@@ -13,6 +13,7 @@ from callerid.model import Kind, Malformed, MessageType, Reason
 JSON = "application/json"
 FORM = "application/x-www-form-urlencoded"
 PARTS = "multipart/form-data; boundary=b"
+PART = b"--b\r\nContent-Disposition: form-data; "
 NAMES = st.text("abcxyz", min_size=1, max_size=4)
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(-99, 99) | st.text(max_size=5),
@@ -148,6 +149,26 @@ def test_any_method_in_capitals_is_read(method: str) -> None:
             ("POST", "/v1/x", b"--b\r\nContent-Disposition: form-data; name*=utf-8''%5Fmethod\r\n", PARTS),
             id="the method in a part with an encoded name",
         ),
+        pytest.param(("POST", "/v1/x?x_http_method_override=DELETE"), id="the query, as WSGI has it"),
+        pytest.param(("POST", "/v1/x?X-HTTP-Method-Override=DELETE"), id="the query, as a header"),
+        pytest.param(("POST", "/v1/x?[method=DELETE"), id="the method in the query, as PHP folds it"),
+        pytest.param(("POST", "/v1/x", b'{"x_method_override":"DELETE"}', JSON), id="JSON, folded"),
+        *(
+            pytest.param(
+                ("POST", "/v1/x", PART + name + b"\r\n\r\nDELETE", PARTS),
+                id=f"the method in a part: {name.decode()}",
+            )
+            for name in (
+                b'name="X-HTTP-Method-Override"', b"name=x_http_method", b'name="%5Fmethod"',
+                b'name="[method"',
+                b"name\r\n =\t_method", b'name="_\\method"', b"name*0=_me; name*1=thod",
+                b'name="=?utf-8?B?X21ldGhvZA==?="', b'filename="a"; name=_method', b'NAME="$httpMethod"',
+            )
+        ),
+        pytest.param(
+            ("POST", "/v1/x", b"--b\nContent-Disposition: form-data; name=_method\n\nDELETE", PARTS),
+            id="the method in a part whose lines end otherwise",
+        ),
         pytest.param(("POST", "/v1/x", b"{}", "application/json, text/plain"), id="two types in one header"),
         pytest.param(("POST", "/v1/x", b"{}", "json"), id="no media type"),
         pytest.param(("POST", "/v1/x", b"{}", JSON, ("Content-Type", "text/plain")), id="two types"),
@@ -232,3 +253,32 @@ def test_the_forwarded_json_is_what_was_judged(value: Any) -> None:
         assert call.reason in (Reason.NOT_UTF8, Reason.MALFORMED_JSON)
         return
     assert json.loads(call.body) == call.message.arguments["body"] == value
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(PART + b'name="f"; filename="_method.txt"\r\n\r\nx', id="a file"),
+        pytest.param(PART + b'name="f"\r\n\r\nname=_method name*0=x', id="a text"),
+        pytest.param(PART + b'name="payment_method"\r\n\r\ncard', id="a name"),
+    ],
+)  # fmt: skip
+def test_a_part_that_only_speaks_of_methods_is_read(body: bytes) -> None:
+    assert read("POST", "/v1/x", body, PARTS).body == body
+
+
+def test_listed_headers_are_arguments_and_others_are_not() -> None:
+    headers = [("Stripe-Account", "acct_1"), ("Sudo", "root"), ("Accept", "*/*")]
+    call = read_call("GET", "/v1/charges", headers, b"", listed=("stripe-account",))
+    assert isinstance(call, HttpCall)
+    assert call.message.arguments == {"headers": {"stripe-account": "acct_1"}}
+    bare = read_call("GET", "/v1/charges", headers, b"")
+    assert isinstance(bare, HttpCall)
+    assert bare.message.arguments == {}
+
+
+def test_a_listed_header_without_one_reading_is_refused() -> None:
+    found = read_call("GET", "/v1/charges", [("Stripe-Account", "\udce9")], b"", listed=("stripe-account",))
+    assert isinstance(found, Malformed)
+    assert found.reason is Reason.MALFORMED_HTTP
+    assert "stripe-account" in found.detail

@@ -46,6 +46,24 @@ def test_other_places_are_none_of_it(path: str) -> None:
 @pytest.mark.parametrize(
     ("path", "arguments", "oauth"),
     [
+        ("/api/oauth2/token", {"body": {"grant_type": "client_credentials"}}, True),
+        ("/api/oauth2/token/", {"body": {"GRANT_TYPE": "client_credentials"}}, True),
+        ("/oauth2/v2.0/Token.json", {"body": {"grant.type": "password"}}, True),
+        ("/api/token%20", {"body": {"client_assertion": "x"}}, True),
+        ("/login/oauth/access_token", {"query": {"client_id": "x", "code": "y"}}, True),
+        ("/oauth/client_credential/accesstoken", {"query": {"grant_type": "client_credentials"}}, True),
+        ("/oauth/odd-name", {"body": {"grant_type[]": ["client_credentials"]}}, True),
+        ("/oauth2/v1/authorize", {"query": {"response_type": "token"}}, True),
+        ("/realms/corp/protocol/openid-connect/auth", {"query": {"redirect_uri": "https://a/"}}, True),
+        ("/connect/register", {"body": {"redirect_uris": []}}, True),
+        ("/oauth2/device_authorization", {"body": {"client_id": "x", "scope": "repo"}}, True),
+        ("/login/device/code", {"body": {"client_id": "x"}}, True),
+        ("/v1/token", {"body": {"card": "4242"}}, False),
+        ("/v1/tokens", {"body": {"card": "4242", "client_id": "c"}}, False),
+        ("/v1/payments/authorize", {"body": {"amount": 5, "client_id": "c"}}, False),
+        ("/v1/code", {"body": {"client_id": "x"}}, False),
+        ("/v1/charges", {"body": {"refresh_token": "x"}}, False),
+        ("/", {"query": {"client_id": "x"}}, False),
         ("/token", {"body": {"grant_type": "client_credentials"}}, True),
         ("/token/", {"query": {"Grant_Type": "password"}}, True),
         ("/token", {"body": {"card": "4242"}}, False),
@@ -55,13 +73,29 @@ def test_other_places_are_none_of_it(path: str) -> None:
         ("/register", {"body": {"redirect_uris": ["https://a.corp.example/"]}}, True),
         ("/register", {"body": {"name": "Ivy"}}, False),
         ("/register", {"body": ["redirect_uris"]}, False),
-        ("/v1/token", {"body": {"grant_type": "client_credentials"}}, False),
     ],
 )
 def test_an_apis_own_paths_are_told_from_a_login_by_what_is_in_the_request(
     path: str, arguments: dict[str, object], oauth: bool
 ) -> None:
-    assert is_oauth(path, arguments) is oauth
+    assert is_oauth("POST", path, arguments, has_body="body" in arguments) is oauth
+
+
+@pytest.mark.parametrize(
+    ("path", "oauth"),
+    [("/v1/token", True), ("/oauth/device/code", True), ("/register", True), ("/v1/tokens", False),
+     ("/v1/files", False)],
+)  # fmt: skip
+def test_a_body_that_nobody_read_may_hold_a_login_where_one_would_be(path: str, oauth: bool) -> None:
+    assert is_oauth("POST", path, {}, has_body=True) is oauth
+    assert not is_oauth("POST", path, {}, has_body=False)
+
+
+def test_a_list_may_be_narrowed_to_a_grant_type() -> None:
+    query = {"query": {"grant_type": "password"}}
+    assert not is_oauth("GET", "/v1/clients", query, has_body=False)
+    assert is_oauth("GET", "/v1/token", query, has_body=False)
+    assert is_oauth("POST", "/v1/clients", query, has_body=False)
 
 
 def test_the_metadata_is_what_clients_take_for_metadata() -> None:

@@ -28,7 +28,10 @@ def test_names_that_an_assertion_can_have(name: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["Host", "Content-Length", "Mcp-Session-Id", "mcp_name", "X-Callerid-Token", "Proxy-Authorization"],
+    [
+        *("Host", "Content-Length", "X-Callerid-Token", "Proxy-Authorization"),
+        *("Mcp-Session-Id", "Mcp-Method", "mcp_name", "Mcp-Param-Region", "MCP_PARAM_x", "Mcp-New"),
+    ],
 )
 def test_headers_of_the_transport(name: str) -> None:
     assert is_transport(name)

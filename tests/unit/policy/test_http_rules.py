@@ -22,6 +22,8 @@ POLICY = rules("""\
   - {id: no-secrets, effect: deny, tools: ["http:* /v1/keys/**"], reason: Keys are not read here.}
   - {id: small-pages, effect: require, servers: [billing], tools: ["http:GET /v1/charges"], args: {/query/limit: {regex: "[0-9]{1,2}", optional: true}}}
   - {id: refund-ceiling, effect: require, servers: [billing], tools: ["http:POST /v1/refunds"], args: {/body/amount: {type: number, gt: 0, le: 100}}}
+  - {id: own-account, effect: require, servers: [billing], tools: ["http:GET /v1/accounts"], args: {/headers/stripe-account: {glob: "acct_ours_*"}}}
+  - {id: no-root, effect: deny, servers: [billing], tools: ["http:GET /v1/charges"], args: {/headers/as-account: {eq: acct_root, optional: true}}}
   - {id: no-test-mode, effect: deny, servers: [billing], tools: ["http:POST /v1/refunds"], args: {/body/test: {eq: true, optional: true}}}
 """)
 
@@ -62,6 +64,12 @@ GOOD: dict[str, Any] = {"query": {}, "body": {"amount": 40, "test": False}}
         pytest.param("sam", "POST /v1/refunds/", {"query": {}, "body": {"amount": 140, "test": False}}, Reason.REQUIREMENT_FAILED, "refund-ceiling", id="and is guarded"),
         pytest.param("sam", "post /v1/refunds", {"query": {}, "body": {"amount": 140, "test": False}}, Reason.REQUIREMENT_FAILED, "refund-ceiling", id="a method in lower case is guarded"),
         pytest.param("sam", "GET /v1/charges", {"query": {"limit": "50"}}, Reason.GRANTED, "reads", id="a query as it should be"),
+        pytest.param("sam", "GET /v1/accounts", {"headers": {"stripe-account": "acct_ours_1"}}, Reason.GRANTED, "reads", id="a header as it should be"),
+        pytest.param("sam", "GET /v1/accounts", {"headers": {"stripe-account": "acct_2"}}, Reason.REQUIREMENT_FAILED, "own-account", id="a header that is not"),
+        pytest.param("sam", "GET /v1/accounts", {"headers": {"stripe-account": ["acct_ours_1", "acct_2"]}}, Reason.REQUIREMENT_FAILED, "own-account", id="a header twice"),
+        pytest.param("sam", "GET /v1/accounts", {}, Reason.REQUIREMENT_FAILED, "own-account", id="a header that is not there"),
+        pytest.param("sam", "GET /v1/charges", {"headers": {"as-account": ["acct_1", "acct_root"]}}, Reason.RULE_DENIED, "no-root", id="a guard on a header, behind another"),
+        pytest.param("sam", "GET /v1/charges", {"headers": {"as-account": "acct_1"}}, Reason.GRANTED, "reads", id="a guard on a header, and another value"),
         pytest.param("sam", "GET /v1/charges", {"query": {}}, Reason.GRANTED, "reads", id="a query that may be left out"),
         pytest.param("sam", "GET /v1/charges", {"query": {"limit": "500"}}, Reason.REQUIREMENT_FAILED, "small-pages", id="a query that is too much"),
         pytest.param("sam", "GET /v1/charges", {"query": {"limit": ["5", "500"]}}, Reason.REQUIREMENT_FAILED, "small-pages", id="a query twice"),

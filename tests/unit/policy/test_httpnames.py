@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from callerid.credentials.binding import is_canonical
 from callerid.credentials.binding import matches as binding_matches
-from callerid.policy.httpnames import call_matcher, is_plain_path
+from callerid.mcp.httpcall import plain_path
+from callerid.policy.httpnames import _one_spelling, call_matcher, is_plain_path
 from callerid.policy.patterns import BadPattern
 
 GET, DOUBT = "GET /v1/**", None
@@ -38,6 +39,16 @@ GET, DOUBT = "GET /v1/**", None
         pytest.param("GET /v1/charges", "GET /v1/charges/", DOUBT, id="a slash too many"),
         pytest.param("GET /v1/charges/", "GET /v1/charges", DOUBT, id="a slash too few"),
         pytest.param("GET /v1/charges/", "GET /v1/charges/", True, id="the same slash"),
+        pytest.param("POST /v1/refunds", "POST /v1/refunds.json", DOUBT, id="an ending that names a format"),
+        pytest.param("POST /v1/refunds", "POST /v1/Refunds.JSON/", DOUBT, id="and other letters, a slash"),
+        pytest.param("* /v1/admin/**", "GET /v1/admin.xml", DOUBT, id="an ending on a folder"),
+        pytest.param("GET /v1/report", "GET /v1/reports.json", False, id="an ending on another name"),
+        pytest.param("GET /v1/a.pdf", "GET /v1/a.pdf", True, id="the same ending"),
+        pytest.param("GET /v1/a.pdf", "GET /v1/a", False, id="no ending where one is named"),
+        pytest.param("* /v1/admin/**", "GET /v1/admin./x", DOUBT, id="a dot at the end of a folder"),
+        pytest.param("* /v1/admin/**", "GET /v1/admin%20.%20/x", DOUBT, id="blanks at the end of a folder"),
+        pytest.param("* /v1/admin/**", "GET /v1/.../x", False, id="nothing but dots"),
+        pytest.param("GET /v1/.well-known", "GET /v1/.well-known", True, id="a dot at the beginning"),
         pytest.param("GET /v1/*/refunds", "GET /v1/ch_1/refunds", True, id="a star in the middle"),
         pytest.param("GET /v1/ch_*_x", "GET /v1/ch_a_x", True, id="a star within a segment"),
         pytest.param("GET /v1/ch_*", "GET /v1/ch_a/b", False, id="a star does not cross a slash"),
@@ -128,3 +139,37 @@ def test_a_selector_is_total(glob: str, name: str) -> None:
 
 def test_a_long_name_is_answered_as_well() -> None:
     assert call_matcher(GET)("GET /v1/" + "a" * 8_000) is True
+
+
+CODES = (
+    "%20",
+    "%22",
+    "%2A",
+    "%2B",
+    "%2C",
+    "%3A",
+    "%3C",
+    "%3D",
+    "%40",
+    "%5B",
+    "%5E",
+    "%7C",
+    "%C3%A9",
+    "%2F",
+    "%41",
+)
+PIECES = st.sampled_from([*"aZ09-._~!$&'()+,:@=*/", *CODES, *map(str.lower, CODES)])
+
+
+@given(st.lists(PIECES, max_size=12).map("".join))
+@settings(max_examples=300, deadline=None)
+def test_a_path_is_named_for_rules_as_rules_name_it(path: str) -> None:
+    """The two rooms know nothing of each other, so here they are held together (DESIGN section 1, law 4)."""
+    path = f"/{path}"
+    if not is_plain_path(path):
+        return
+    name = plain_path(path)
+    assert name == _one_spelling(path).replace("*", "%2A")
+    assert plain_path(name) == name
+    assert is_plain_path(name)
+    assert call_matcher(f"GET {name}")(f"GET {name}") is True

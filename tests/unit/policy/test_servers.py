@@ -69,6 +69,24 @@ def test_a_server_becomes_its_one_spelling(tmp_path: Path) -> None:
                      "2:69: header: 'X Who' should be a name of letters, digits and dashes, as headers have", id="no header at all"),
         pytest.param("servers: [{id: a, kind: http, url: 'https://h.example/', assertion: {meta: true}}]",
                      "2:76: meta: an HTTP API has no _meta, which is of MCP messages", id="_meta without MCP"),
+        pytest.param("servers: [{id: a, url: 'https://h.example/mcp', headers: [Stripe-Account]}]",
+                     "2:58: headers: these are of HTTP APIs, and this server speaks MCP", id="headers for MCP"),
+        *(
+            pytest.param(f"servers: [{{id: a, kind: http, url: 'https://h.example/', headers: [{name}]}}]",
+                         f"2:68: the header '{name}' never goes on as a caller wrote it", id=f"the header {name}")
+            for name in ("Host", "Transfer-Encoding", "Authorization", "Cookie", "X_Forwarded_User", "Private-Token",
+                         "X-Callerid-Token", "X-Callerid-Assertion", "X-Envoy-Original-Path", "Accept-Encoding",
+                         "DPoP", "X-HTTP-Method-Override", "Proxy-Authorization")
+        ),
+        pytest.param("servers: [{id: a, kind: http, url: 'https://h.example/', headers: [X-Who, x_who]}]",
+                     "2:75: the header 'x_who' is there twice: case and underscores do not count", id="a header twice"),
+        pytest.param("servers: [{id: a, kind: http, url: 'https://h.example/', headers: ['X Who']}]",
+                     "2:68: headers: 'X Who' should be a name of letters, digits and dashes, as headers have",
+                     id="no header's name"),
+        pytest.param("servers: [{id: a, kind: http, url: 'https://h.example/', headers: [X-Who],"
+                     " assertion: {header: x-who}}]",
+                     "2:68: the header 'X-Who' is written by callerid: a credential or an assertion",
+                     id="the header of an assertion"),
         pytest.param("servers: [{id: a, url: 'https://h.example/mcp', assertion: {aud: x}}]",
                      "2:61: unknown key 'aud'", id="a short word"),
         pytest.param("servers: [{id: a, kind: http, url: 'https://h.example/'}, {id: b, url: 'https://h.example/mcp'}]",
@@ -307,3 +325,24 @@ def test_a_secret_and_an_assertion_need_a_header_each(tmp_path: Path, inject: st
     assert len(found) == (1 if clash else 0)
     if clash:
         assert "and so is the assertion" in found[0]
+
+
+def test_headers_of_an_api_become_lower_case(tmp_path: Path) -> None:
+    servers = "servers: [{id: a, kind: http, url: 'https://h.example/', headers: [Stripe-Account, Accept]}]"
+    [made] = load(tmp_path, identities=NOBODY, servers=f"version: 1\n{servers}\n").servers.servers
+    assert made.headers == ("stripe-account", "accept")
+
+
+@pytest.mark.parametrize(
+    "inject", ["header: {name: X-Key}", 'replace: {place: "header:X_Key"}'], ids=["written", "replaced"]
+)
+def test_a_header_that_holds_the_secret_is_not_the_callers(tmp_path: Path, inject: str) -> None:
+    servers = "servers: [{id: a, kind: http, url: 'https://h.example/', credential: c, headers: [X-Key]}]"
+    said = alone(
+        tmp_path,
+        servers,
+        credential(f"source: {{env: K}}, inject: {{{inject}}}, bind: {{hosts: [h.example]}}"),
+    )
+    assert said == [
+        "servers.yaml:2:83: the header 'X-Key' is written by callerid: a credential or an assertion"
+    ]

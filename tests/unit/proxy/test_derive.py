@@ -40,7 +40,9 @@ def derived(
     chains: tuple[tuple[bytes, ...], tuple[bytes, ...]] = ((), ()),
     **caller: Any,
 ) -> TokenRow | Refusal:
-    authority = SimpleNamespace(claimed_groups=lambda _: frozenset({"from-claims"}))
+    authority = SimpleNamespace(
+        claimed_groups=lambda _: frozenset({"from-claims"}), jwts_kept=lambda *_: ("kept",)
+    )
     rooms: Any = SimpleNamespace(authority=authority)
     facts: Any = SimpleNamespace(
         time_us=NOW_US, presented=Presented(proxy_chain=chains[0], inner_chain=chains[1])
@@ -60,6 +62,7 @@ def test_it_keeps_what_it_was_made_from() -> None:
     )
     assert made.origin == (JWT.credential_id, CERT.credential_id)
     assert made.chain == ("bGVhZg==",)
+    assert made.jwts == ("kept",)
     assert (made.in_groups, made.servers, made.parent) == (("from-claims",), ("wiki",), None)
     assert (made.agent, made.actors) == ("sub", ("sub", "claude-code"))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,13 +15,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from callerid.errors import ConfigError, StoreError
+from callerid.identity.narrowing import Scope
 from callerid.identity.registry import Registry
-from callerid.model import Reason
+from callerid.identity.rows import TokenRow
+from callerid.identity.tokens import digest
+from callerid.model import EvidenceKind, Reason
 from callerid.proxy import clerk as clerks
 from callerid.proxy.clerk import Clerk
-from callerid.proxy.derive import PER_MINUTE, Ask, Derivation, Refusal, read_ask
+from callerid.proxy.derive import KEPT_US, PER_MINUTE, TIDY_US, Ask, Derivation, Refusal, read_ask
 from callerid.proxy.desk import is_for_desk
 from callerid.proxy.destination import is_desk
+from tests.unit.identity.made import ALICE, DAY_US, NOW_US, enter, token
 
 MINUTE_US = 60_000_000
 
@@ -71,6 +75,35 @@ def test_an_ask_is_read_as_it_was_written() -> None:
     empty = read_ask({})
     assert isinstance(empty, Ask)
     assert (empty.seconds, empty.plain()) == (None, {})
+
+
+SECRET = token(7)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        pytest.param({"agent": SECRET}, id="as the agent"),
+        pytest.param({"servers": [f"x-{SECRET}"]}, id="in the name of a server"),
+        pytest.param({"tools": ["get_x", SECRET]}, id="as a tool"),
+        pytest.param({"networks": [SECRET]}, id="as a network"),
+        pytest.param({"ttl": SECRET}, id="as the time"),
+        pytest.param({SECRET: 1}, id="as a member"),
+        pytest.param({"x": {"y": [SECRET]}}, id="deep inside"),
+    ],
+)
+def test_a_token_in_what_is_asked_is_refused_as_such(asked: dict[str, Any]) -> None:
+    """It would be stored, and told to servers as the agent's name."""
+    found = read_ask(asked)
+    assert isinstance(found, Refusal)
+    assert found.reason is Reason.TOKEN_IN_REQUEST
+    assert SECRET not in found.detail
+
+
+def test_calls_of_an_api_can_be_asked_for() -> None:
+    found = read_ask({"tools": ["http:GET /v1/**"]})
+    assert isinstance(found, Ask)
+    assert found.scope.tools == ("http:GET /v1/**",)
 
 
 VALUES = st.recursive(
@@ -181,3 +214,145 @@ def test_a_registry_that_is_gone_is_a_fault_and_not_made_anew(tmp_path: Path) ->
         asyncio.run(clerk.do(lambda registry: registry.blocked()))
     clerk.close()
     assert list(tmp_path.iterdir()) == []
+
+
+# -- what is taken back, and what is forgotten ----------------------------------------------------------
+
+
+def derivation_of(clerk: Clerk, path: Path) -> tuple[Derivation, str, Callable[[int], Awaitable[Any]]]:
+    registry = Registry.open(path)
+    parent = enter(registry, 1)
+    registry.close()
+    seeds = iter(range(2, 99))
+    derivation = Derivation(clerk, lambda: token(next(seeds)))
+    caller: Any = SimpleNamespace(
+        principal=SimpleNamespace(subject=ALICE),
+        evidence=(SimpleNamespace(kind=EvidenceKind.SCOPED_TOKEN, credential_id=parent.id),),
+        agent=None, actors=(), expires_us=NOW_US + DAY_US,
+    )  # fmt: skip
+    rooms: Any = SimpleNamespace(
+        rules=SimpleNamespace(identities=SimpleNamespace(token_max_ttl=86_400)),
+        authority=SimpleNamespace(refuses_agent=lambda *_: None),
+    )
+
+    def make(now_us: int) -> Awaitable[Any]:
+        facts: Any = SimpleNamespace(time_us=now_us)
+        return derivation.make(Ask(scope=Scope(), seconds=60), facts, rooms, caller)
+
+    return derivation, parent.id, make
+
+
+def rows_of(path: Path) -> list[TokenRow]:
+    registry = Registry.open(path)
+    try:
+        return [row for row in registry.tokens() if row.parent is not None]
+    finally:
+        registry.close()
+
+
+def test_a_token_that_was_entered_too_late_is_revoked(
+    clerk: Clerk, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, _, make = derivation_of(clerk, path)
+    gate = threading.Event()
+
+    async def ask() -> None:
+        slow = asyncio.ensure_future(clerk.do(lambda registry: gate.wait(10)))
+        await asyncio.sleep(0)
+        monkeypatch.setattr(clerks, "TIMEOUT", 0.05)
+        with pytest.raises(StoreError, match="within"):
+            await make(NOW_US)
+        gate.set()
+        await slow
+        monkeypatch.setattr(clerks, "TIMEOUT", 5.0)
+        await clerk.do(lambda registry: None)  # after what was sent
+
+    asyncio.run(ask())
+    [row] = rows_of(path)
+    assert (row.revoked_us, row.revoked_by) == (NOW_US, "callerid")
+
+
+def test_where_nothing_was_begun_nothing_is_taken_back(clerk: Clerk, path: Path) -> None:
+    _, _, make = derivation_of(clerk, path)
+    gate = threading.Event()
+
+    async def ask() -> None:
+        waiting = [
+            asyncio.ensure_future(clerk.do(lambda registry: gate.wait(10))) for _ in range(clerks.QUEUE)
+        ]
+        await asyncio.sleep(0)
+        with pytest.raises(StoreError, match="too many"):
+            await make(NOW_US)
+        assert clerk._waiting == clerks.QUEUE
+        gate.set()
+        await asyncio.gather(*waiting)
+
+    asyncio.run(ask())
+
+
+def test_dead_tokens_are_forgotten_when_one_is_derived_and_once_an_hour(clerk: Clerk, path: Path) -> None:
+    _, parent, make = derivation_of(clerk, path)
+    registry = Registry.open(path)
+    ended = NOW_US - KEPT_US - 1
+
+    def enter_dead(seed: int) -> None:
+        made = registry.derive(
+            parent, Scope(), token_digest=digest(token(seed)), created_us=NOW_US, expires_us=NOW_US + 1,
+            created_by="test",
+        )  # fmt: skip
+        with sqlite3.connect(path) as tool:
+            tool.execute("UPDATE tokens SET expires_us = ? WHERE id = ?", (ended, made.id))
+        tool.close()
+
+    async def derive(now_us: int) -> int:
+        await make(now_us)
+        await clerk.do(lambda registry: None)
+        return sum(row.expires_us == ended for row in rows_of(path))
+
+    enter_dead(90)
+    assert asyncio.run(derive(NOW_US)) == 0
+    enter_dead(91)
+    assert asyncio.run(derive(NOW_US + TIDY_US - 1)) == 1
+    assert asyncio.run(derive(NOW_US + TIDY_US)) == 0
+    registry.close()
+
+
+def test_closing_does_not_wait_for_ever(
+    clerk: Clerk, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    gate = threading.Event()
+
+    async def ask() -> None:
+        clerk.send(lambda registry: gate.wait(60))
+        await asyncio.sleep(0)
+
+    asyncio.run(ask())
+    monkeypatch.setattr(clerks, "TIMEOUT", 0.05)
+    try:
+        clerk.close()
+        assert "left at that" in caplog.text
+        assert not gate.is_set()
+    finally:
+        gate.set()
+        clerk._pool.shutdown(wait=True)
+
+
+def test_what_cannot_be_taken_back_is_told_and_raises_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    clerk = Clerk(tmp_path / "registry.db")
+
+    async def send() -> None:
+        Derivation(clerk, str).take_back("t_0123456789ab", NOW_US)
+        with pytest.raises(StoreError):
+            await clerk.do(lambda registry: None)
+        await asyncio.sleep(0)
+
+    asyncio.run(send())
+    assert "left undone" in caplog.text
+    clerk.close()
+
+    async def late() -> None:
+        clerk.send(lambda registry: None)
+
+    asyncio.run(late())

@@ -12,6 +12,7 @@ from mitmproxy.test import tflow, tutils
 from callerid.credentials.inject import Injection, prepared
 from callerid.credentials.outgoing import InBody, InQuery, Way
 from callerid.credentials.secret import Secret
+from callerid.credentials.store import CredentialStore
 from callerid.identity.presented import Presented
 from callerid.proxy.calls import Call
 from callerid.proxy.facts import Ruling
@@ -28,7 +29,8 @@ def sent(injection: Injection | None, body: bytes = BODY, **ruling: Any) -> tupl
     request = tutils.treq(method=b"POST", path=b"/mcp?q=1", headers=headers, content=b"{ }")
     flow = tflow.tflow(req=request)
     call = Call(records=(), messages=(), server=None, caller=None, presented=Presented())
-    let_go(flow, call, Ruling(records=(), answer=None, body=body, injection=injection, **ruling))
+    ruled = Ruling(records=(), answer=None, body=body, injection=injection, **ruling)
+    let_go(flow, call, ruled, CredentialStore((), {}))
     return flow, call
 
 

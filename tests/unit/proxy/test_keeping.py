@@ -50,6 +50,11 @@ def test_health_is_told_once_per_change() -> None:
     assert kind is FindingKind.CREDENTIAL_ILL
     assert "the last good value serves" in str(detail)
     assert look() == [(FindingKind.CREDENTIAL_WELL, None)]
+    assert look(ok=False, detail="it has not been fetched yet", coming=True) == []
+    assert look() == []
+    assert [kind for kind, _ in look(ok=False, detail="it hangs")] == [FindingKind.CREDENTIAL_ILL]
+    assert look(ok=False, detail="it has not been fetched yet", coming=True) == []
+    assert look() == [(FindingKind.CREDENTIAL_WELL, None)]
     assert {record.credential for record in findings} == {"things"}
 
 
@@ -87,6 +92,9 @@ async def test_a_slow_one_is_not_waited_for_and_wakes_the_loop_when_it_comes(tmp
     keeping.begin(store, asyncio.get_running_loop(), refresh)
     assert time.monotonic() - began < 10 * keeping.START_SECONDS
     assert not store.status()[0].ok
+    told: list[FindingRecord] = []
+    keeping.Health().tell(store, told.append, 7)
+    assert told == []
     gate.touch()
     await asyncio.wait_for(arrived.wait(), 10)
     assert store.status()[0].ok

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from mitmproxy.test import tflow
 
-from callerid.proxy.calls import Streams
+from callerid.proxy.calls import Stamp, Streams
 
 NOW = 1_000_000.0
-STAMP = (1, 1)
+STAMP = (1, 1, 1, 0)
 
 
 def stream(expires_us: int | None = None, touched: float = 50.0, finished: bool = False) -> Any:
@@ -38,8 +38,10 @@ def opened() -> tuple[Streams, list[Any], list[Any]]:
     [
         (STAMP, NOW + 99, 39.0, 0),
         (None, NOW, -math.inf, 3),
-        ((1, 2), NOW, -math.inf, 3),
-        ((2, 1), NOW, -math.inf, 3),
+        ((1, 2, 1, 0), NOW, -math.inf, 3),
+        ((2, 1, 1, 0), NOW, -math.inf, 3),
+        ((1, 1, 2, 0), NOW, -math.inf, 3),
+        ((1, 1, 1, 1), NOW, -math.inf, 3),
         (STAMP, NOW + 100, -math.inf, 3),
         (STAMP, NOW, 41.0, 3),
     ],
@@ -48,13 +50,15 @@ def opened() -> tuple[Streams, list[Any], list[Any]]:
         "the registry cannot be read",
         "somebody was revoked",
         "the rules are new",
+        "an issuer has new keys",
+        "a revocation list is too old",
         "one has expired",
         "one has fallen silent",
     ],
 )
 def test_all_are_looked_at_when_anything_can_have_happened(
     opened: tuple[Streams, list[Any], list[Any]],
-    stamp: tuple[int, int] | None,
+    stamp: Stamp | None,
     now_us: float,
     silent_since: float,
     count: int,

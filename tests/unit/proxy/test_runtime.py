@@ -11,7 +11,7 @@ import pytest
 from callerid.errors import StoreError
 from callerid.home import Home
 from callerid.model import DecisionRecord, Reason, Verdict
-from callerid.proxy import runtime as module
+from callerid.proxy import recording as module
 from callerid.proxy.runtime import Runtime
 
 PATIENCE = 20.0
@@ -86,7 +86,7 @@ async def test_a_timer_that_failed_is_set_anew(runtime: Runtime, monkeypatch: py
     def broken(loop: asyncio.AbstractEventLoop) -> None:
         raise RuntimeError
 
-    monkeypatch.setattr(runtime, "_expire", broken)
+    monkeypatch.setattr(runtime._recording, "_expire", broken)
     asyncio.get_running_loop().set_exception_handler(lambda *_: None)
     stuck = asyncio.ensure_future(runtime.record((a_record(),)))
     await asyncio.sleep(0.05)

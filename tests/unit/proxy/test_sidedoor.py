@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,9 +10,10 @@ import pytest
 from callerid.config import Binding, Credential, Identities, Issuer, Server, Servers
 from callerid.identity.presented import Presented
 from callerid.mcp.oauthdoor import LOGIN_HELPS
-from callerid.model import Reason
+from callerid.model import Malformed, Reason
 from callerid.proxy.destination import Governed, ServerTable, Unlisted
 from callerid.proxy.facts import Facts
+from callerid.proxy.rows import Rows
 from callerid.proxy.sidedoor import Opened, challenge_for, find, injects
 
 HOST = "mcp.corp.example"
@@ -146,3 +148,14 @@ def test_nobody_is_sent_to_log_in_where_that_cannot_help(reason: Reason) -> None
 def test_evidence_that_a_login_does_not_replace_starts_none(carrier: str) -> None:
     asked = facts("/mcp", **{carrier: ("Bearer cid_x",)})
     assert challenge_for(asked, rooms(server(), login=True), server(), Reason.TOKEN_EXPIRED) is None
+
+
+def test_a_host_that_is_called_as_a_server_is_not_that_server() -> None:
+    """Nobody is led to its login, nor answered in its form, by a place that is not listed."""
+    house = rooms(server(id="docs"), login=True)
+    house.rules.hash = "h"
+    asked = replace(facts("/mcp", "POST"), host="docs", host_header="docs")
+    found = Malformed(reason=Reason.TOKEN_EXPIRED, detail="", http_status=403, rpc_code=-32600)
+    answer = Rows(asked, house, lambda: "e-1", "docs").refuse(found, Reason.TOKEN_EXPIRED, "").answer
+    assert answer is not None
+    assert "WWW-Authenticate" not in dict(answer.headers)

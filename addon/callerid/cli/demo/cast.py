@@ -12,17 +12,27 @@ CI = "workload:ci-docs"
 NOBODY = "anonymous"
 AGENT = "claude-code"
 AGENT_URI = f"spiffe://corp.example/agent/{AGENT}"
+SUB_AGENT = "researcher"
+DESK = "callerid"
+"""What the audit calls callerid itself, where it is asked something."""
+
+SUB_SERVERS, SUB_TOOLS, SUB_TTL = ("tickets",), ("search_*", "read_*"), "5m"
+"""What Alice's agent leaves to its sub-agent of what it may do itself, and for how long."""
 
 CI_TOOLS = ("search_tickets", "read_ticket")
 """What the CI job must see of the ticket system's tools."""
 
 COLUMNS = ("principal", "agent", "server", "tool", "verdict", "reason", "rule")
-QUERY = f"select {', '.join(COLUMNS)} from calls where method = 'tools/call' order by seq"  # noqa: S608 -- constants
+QUERY = f"select {', '.join(COLUMNS)} from calls where tool is not null order by seq"  # noqa: S608 -- constants
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Act:
-    """One tool call of one client, and the row that it must leave."""
+    """One tool call of one client, or its question to callerid itself, and the row that it must leave.
+
+    ``actors`` is the chain of agents in the row, the current one first; empty where it is one agent.
+    ``claimed`` is whom refused evidence named: such a caller is anonymous.
+    """
 
     client: str
     server: str
@@ -33,10 +43,21 @@ class Act:
     verdict: str
     reason: str
     rule: str | None = None
+    actors: tuple[str, ...] = ()
+    claimed: str | None = None
 
     @property
     def allowed(self) -> bool:
         return self.verdict == "allow"
+
+    @property
+    def arrives(self) -> bool:
+        """True if the server gets to see it."""
+        return self.allowed and self.server != DESK
+
+    def chain(self) -> tuple[str, ...]:
+        """Who acts for the principal, the current one first."""
+        return self.actors or (() if self.agent is None else (self.agent,))
 
     def row(self) -> tuple[str | None, ...]:
         """The expected values of COLUMNS."""
@@ -56,6 +77,8 @@ def _act(
     verdict: str,
     reason: str,
     rule: str | None = None,
+    actors: tuple[str, ...] = (),
+    claimed: str | None = None,
 ) -> Act:
     server, _, tool = place.partition(".")
     return Act(
@@ -68,6 +91,8 @@ def _act(
         verdict=verdict,
         reason=reason,
         rule=rule,
+        actors=actors,
+        claimed=claimed,
     )
 
 
@@ -76,6 +101,8 @@ def _orders(limit: int) -> dict[str, Any]:
 
 
 _ALICE = (ALICE, AGENT)
+_RESEARCHER = (ALICE, SUB_AGENT)
+_CHAIN = (SUB_AGENT, AGENT)
 _BOB = (BOB, AGENT)
 _CI = (CI, None)
 _NOBODY = (NOBODY, None)
@@ -84,6 +111,7 @@ _CI_READS = ("allow", "granted", "ci-reads-tickets")
 _CUSTOMERS = ("deny", "rule_denied", "customers-stay-in")
 _CEILING = ("deny", "requirement_failed", "query-ceiling")
 _DESTRUCTION = ("deny", "rule_denied", "no-destruction")
+_ASKED = {"agent": SUB_AGENT, "ttl": SUB_TTL, "servers": list(SUB_SERVERS), "tools": list(SUB_TOOLS)}
 
 ALLOWED = (
     _act("alice", _ALICE, "tickets.search_tickets", {"text": "fire"}, *_ENGINEERING),
@@ -98,11 +126,31 @@ REFUSED = (
     _act("ci", _CI, "tickets.close_ticket", {"id": "T-2"}, "deny", "no_grant"),
     _act("intruder", _NOBODY, "tickets.read_ticket", {"id": "T-1"}, "deny", "no_evidence"),
 )
+DERIVATION = _act("alice", _ALICE, f"{DESK}.POST /derive", _ASKED, "allow", "answered_here")
+DERIVED = (
+    _act("researcher", _RESEARCHER, "tickets.read_ticket", {"id": "T-1"}, *_ENGINEERING, _CHAIN),
+    _act(
+        "researcher", _RESEARCHER, "tickets.close_ticket", {"id": "T-1"},
+        "deny", "outside_scope", None, _CHAIN,
+    ),
+)  # fmt: skip
+"""Both of them Alice herself may do."""
 BEFORE_REVOCATION = _act("laptop", _ALICE, "warehouse.query", _orders(10), *_ENGINEERING)
-AFTER_REVOCATION = _act("laptop", _NOBODY, "warehouse.query", _orders(10), "deny", "token_revoked")
+AFTER_REVOCATION = _act(
+    "laptop", _NOBODY, "warehouse.query", _orders(10), "deny", "token_revoked", claimed=ALICE
+)
+
+BLOCKED = (
+    _act("bob", _NOBODY, "warehouse.query", _orders(10), "deny", "principal_blocked", claimed=BOB),
+    _act("bob-cli", _NOBODY, "warehouse.query", _orders(10), "deny", "principal_blocked", claimed=BOB),
+)
+"""With his certificate, and with a token that he was issued."""
+AFTER_BLOCK = _act("alice", _ALICE, "warehouse.query", _orders(10), *_ENGINEERING)
 
 AS_THE_MODEL_READS_IT = REFUSED[0]
 """Its refusal is shown in full, and explained."""
 
-ACTS = (*ALLOWED, *REFUSED, BEFORE_REVOCATION, AFTER_REVOCATION)
+ACTS = (
+    *ALLOWED, *REFUSED, DERIVATION, *DERIVED, BEFORE_REVOCATION, AFTER_REVOCATION, *BLOCKED, AFTER_BLOCK,
+)  # fmt: skip
 """All tool calls of the demo, in the order in which they happen."""

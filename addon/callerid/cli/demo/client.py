@@ -17,6 +17,7 @@ import json
 import os
 import ssl
 import sys
+import traceback
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -90,7 +91,11 @@ def main() -> None:
     parser.add_argument("--server", action="append", required=True, metavar="NAME=URL")
     parser.add_argument("--mode", default="auto", help="auto, or a protocol revision to speak at once")
     given = parser.parse_args()
-    asyncio.run(run(dict(item.split("=", 1) for item in given.server), given.mode))
+    try:
+        asyncio.run(run(dict(item.split("=", 1) for item in given.server), given.mode))
+    except BaseExceptionGroup as group:  # broken outside of any step; the last line is quoted
+        traceback.print_exception(group)
+        sys.exit(_words(group))
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import IO, Any
 
-START_SECONDS = 30.0
+START_SECONDS = 60.0
 STEP_SECONDS = 20.0
 STOP_SECONDS = 6.0
 

@@ -31,6 +31,7 @@ groups:
     members: ["user:alice@corp.example", "user:bob@corp.example"]
 agents:
   claude-code: {{kind: assistant, owners: ["group:engineering"]}}
+  researcher: {{kind: autonomous, owners: ["group:engineering"]}}
 workloads:
   - id: ci-docs
     issuer: ci
@@ -44,6 +45,7 @@ servers:
     url: https://localhost:{tickets}/mcp
     labels: {{env: prod}}
     credential: tickets-shared
+    assertion: {{}}
     targets: {{read_ticket: id, close_ticket: id, delete_ticket: id}}
   - id: warehouse
     url: https://localhost:{warehouse}/mcp

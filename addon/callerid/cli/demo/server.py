@@ -1,7 +1,9 @@
 """One MCP server of the demo, as its own process: official SDK, TLS, one shared key, a record of what it saw.
 
 Run as ``python -m callerid.cli.demo.server NAME --fd N --cert FILE --seen FILE``; the shared key comes in
-the environment as DEMO_SHARED_KEY. It ends on SIGTERM, SIGINT, or when its standard input is closed.
+the environment as DEMO_SHARED_KEY. With ``--callerid FILE``, which is what ``callerid jwks --json`` printed,
+and ``--audience URL``, its own address, it also verifies who calls, and writes that down. It ends on
+SIGTERM, SIGINT, or when its standard input is closed.
 """
 
 from __future__ import annotations
@@ -14,13 +16,17 @@ import os
 import socket
 import sys
 import threading
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import uvicorn
 from mcp.server.mcpserver import MCPServer
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from callerid.cli.demo import verifier
 
 HEADERS: Mapping[str, tuple[str, str]] = {
     "tickets": ("authorization", "Bearer {}"),
@@ -91,11 +97,14 @@ KINDS: Mapping[str, Callable[[], MCPServer[Any]]] = {"tickets": tickets, "wareho
 class Doorman:
     """ASGI middleware: write down every request as it came, then let in only the shared key."""
 
-    def __init__(self, app: ASGIApp, header: str, value: str, seen: Path) -> None:
+    def __init__(
+        self, app: ASGIApp, header: str, value: str, seen: Path, trust: Callable[[], verifier.Trust] | None
+    ) -> None:
         self._app = app
         self._header = header.encode("latin-1")
         self._value = value.encode("latin-1")
         self._seen = seen
+        self._trust = trust
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -125,19 +134,30 @@ class Doorman:
         except ValueError:
             message = {}
         params = message.get("params") if isinstance(message, dict) else None
+        method = message.get("method") if isinstance(message, dict) else None
+        tool = params.get("name") if isinstance(params, dict) else None
+        headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]]
         line = {
             "http": f"{scope['method']} {scope['path']}",
-            "method": message.get("method") if isinstance(message, dict) else None,
-            "tool": params.get("name") if isinstance(params, dict) else None,
+            "method": method,
+            "tool": tool,
             "shared_key": known,
-            "headers": [
-                [name.decode("latin-1"), value.decode("latin-1")] for name, value in scope["headers"]
-            ],
+            "caller": self._caller(headers, method, tool),
+            "headers": headers,
             "query": scope["query_string"].decode("latin-1"),
             "body": body.decode("utf-8", "replace"),
         }
         with self._seen.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
+
+    def _caller(
+        self, headers: Sequence[tuple[str, str]], method: str | None, tool: str | None
+    ) -> dict[str, Any] | None:
+        """Who it verifiably was, or what is wrong with the proof; None where nobody looks."""
+        if self._trust is None:
+            return None
+        told = [value for name, value in headers if name == verifier.HEADER]
+        return verifier.who_calls(told, self._trust(), method=method, tool=tool, now=int(time.time()))
 
 
 async def _read(receive: Receive) -> bytes:
@@ -177,10 +197,13 @@ def main() -> None:
     parser.add_argument("--fd", type=int, required=True)
     parser.add_argument("--cert", type=Path, required=True)
     parser.add_argument("--seen", type=Path, required=True)
+    parser.add_argument("--callerid", type=Path)
+    parser.add_argument("--audience", default="")
     given = parser.parse_args()
+    trust = partial(verifier.read_trust, given.callerid, given.audience) if given.callerid else None
     header, form = HEADERS[given.name]
     app = KINDS[given.name]().streamable_http_app()
-    door = Doorman(app, header, form.format(os.environ["DEMO_SHARED_KEY"]), given.seen)
+    door = Doorman(app, header, form.format(os.environ["DEMO_SHARED_KEY"]), given.seen, trust)
     server = Server(
         uvicorn.Config(
             door,

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from callerid.cli.demo.cast import COLUMNS, Act
 from callerid.cli.demo.checks import Check
-from callerid.cli.demo.stage import Stage
+from callerid.cli.demo.stage import Stage, Token
 from callerid.cli.output import printable, printable_lines
 
 _INDENT = (0, 0, 0, 3)
@@ -23,6 +23,8 @@ _WIDE = 118
 """Columns of a terminal that shows the whole table without folding; a narrower one gets two lines a row."""
 _NARROW = ("principal", "server", "tool", "verdict", "reason")
 _CREDENTIALS = frozenset({"authorization", "x-api-key", "proxy-authorization", "x-callerid-token", "cookie"})
+_NAME = 11
+"""Columns of a client's name."""
 _COLOURS = {"allow": "green", "deny": "red", "error": "red"}
 
 
@@ -35,6 +37,8 @@ class Silent:
     def act(self, act: Act, answer: Mapping[str, Any]) -> None: ...
     def tools(self, everything: list[str], shown: list[str]) -> None: ...
     def command(self, text: str) -> None: ...
+    def derived(self, command: str, token: Token) -> None: ...
+    def blocked(self, command: str, said: Mapping[str, Any]) -> None: ...
     def refusal(self, act: Act, answer: Mapping[str, Any]) -> None: ...
     def seen(self, seen: Mapping[str, list[dict[str, Any]]]) -> None: ...
     def audit(self, rows: list[dict[str, Any]], command: str) -> None: ...
@@ -73,7 +77,7 @@ class Story:
         grid = Table.grid(padding=(0, 2))
         for who, what in (
             ("alice", f"a scoped token for her agent: {signed}"),
-            ("bob", "a client certificate"),
+            ("bob", "a client certificate; as bob-cli, a scoped token"),
             ("ci", "the JWT that the CI system gave the job"),
             ("intruder", "nothing"),
         ):
@@ -84,18 +88,36 @@ class Story:
         """One call and what its client got."""
         refused = "error" in answer or bool(answer.get("is_error"))
         mark = Text("refused  " if refused else "ok       ", style="red" if refused else "green")
-        self._line(mark + Text(f"{act.client:<9}") + Text(act.call()))
+        self._line(mark + Text(f"{act.client:<{_NAME}}") + Text(act.call()))
         result = str(answer.get("text") or answer.get("error", "")).split("\n")[0]
         if refused:
             result = result.partition("refused by callerid: ")[2].partition(" Do not retry")[0] or result
-        self._line(Text(f"{'':<18}{printable(result)}", style="dim"))
+        self._line(Text(f"{'':<9}{'':<{_NAME}}{printable(result)}", style="dim"))
+
+    def derived(self, command: str, token: Token) -> None:
+        """A sub-agent's token."""
+        self.command(command)
+        about = token.about
+        servers, tools = (", ".join(about[name] or ["all"]) for name in ("servers", "tools"))
+        who = f"{token.id}, {' for '.join(about['actors'])} for {about['principal']}"
+        self._line(Text(printable(who), style="dim"))
+        ends = f"{str(about['expires'])[11:19]} UTC, or with its parent"
+        scope = f"servers: {servers}; tools: {tools}; ends {ends}"
+        self._line(Text(printable(scope), style="dim"))
+
+    def blocked(self, command: str, said: Mapping[str, Any]) -> None:
+        """Who left, and what he held."""
+        self.command(command)
+        tokens = [f"{token['id']} of {token['agent']}" for token in said["tokens"]]
+        named = [f"{what}: {', '.join(said[what])}" for what in ("agents", "groups")]
+        self._line(Text(printable("; ".join([f"held: {', '.join(tokens)}", *named])), style="dim"))
 
     def tools(self, everything: list[str], shown: list[str]) -> None:
         """A list, filtered."""
         mark = Text("filtered ", style="yellow")
-        self._line(mark + Text(f"{'ci':<9}tickets, tools/list: {printable(', '.join(shown))}"))
+        self._line(mark + Text(f"{'ci':<{_NAME}}tickets, tools/list: {printable(', '.join(shown))}"))
         others = printable(", ".join(sorted(set(everything) - set(shown)))) or "nothing more"
-        self._line(Text(f"{'':<18}Alice's list has {others} as well", style="dim"))
+        self._line(Text(f"{'':<9}{'':<{_NAME}}Alice's list has {others} as well", style="dim"))
 
     def refusal(self, act: Act, answer: Mapping[str, Any]) -> None:
         """A refusal in full."""
@@ -105,7 +127,7 @@ class Story:
 
     def seen(self, seen: Mapping[str, list[dict[str, Any]]]) -> None:
         """What arrived."""
-        self.heading("What the servers saw: one key each, whoever called")
+        self.heading("What the servers saw: one key each. tickets asks who calls, and verifies the answer")
         for name, records in seen.items():
             calls = [record["tool"] for record in records if record["method"] == "tools/call"]
             self._line(
@@ -116,6 +138,10 @@ class Story:
             }
             for text in sorted(held):
                 self._line(Text(f"{'':<10} {printable(_masked(text))}", style="dim"))
+            for record in records:
+                if record["method"] == "tools/call" and record["caller"]:
+                    who = f"{record['tool']} for {_named(record['caller'])}"
+                    self._line(Text(f"{'':<10} {printable(who)}", style="dim"))
 
     def audit(self, rows: list[dict[str, Any]], command: str) -> None:
         """The rows, and how to get them."""
@@ -133,6 +159,9 @@ class Story:
                 shown["reason"].append(f"\n{cells['rule']}" if cells["rule"] else "", style="dim")
             table.add_row(*shown.values())
         self._console.print(Padding(table, _INDENT if wide else 0, expand=False))
+        named = [f"{row['claimed_subject']} ({row['reason']})" for row in rows if row["claimed_subject"]]
+        claimed = f"claimed by refused evidence: {', '.join(dict.fromkeys(named))}"
+        self._line(Text(printable(claimed), style="dim"))
         self.command(command)
 
     def explained(self, command: str, output: str) -> None:
@@ -152,6 +181,14 @@ class Story:
 
     def _line(self, text: Text) -> None:
         self._console.print(Padding(text, _INDENT, expand=False))
+
+
+def _named(caller: Mapping[str, Any]) -> str:
+    """Whom a server verified."""
+    if "fault" in caller:
+        return f"nobody knows whom: {caller['fault']}"
+    agents = " for ".join(str(name) for name in caller["actors"])
+    return f"{caller['principal']}" + (f", by {agents}" if agents else "")
 
 
 def _masked(header: str) -> str:

@@ -12,31 +12,53 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from callerid.audit.read import tail
 from callerid.cli.demo import pki
-from callerid.cli.demo.cast import AGENT, AGENT_URI, ALICE, BOB, QUERY
+from callerid.cli.demo.cast import (
+    AGENT,
+    AGENT_URI,
+    ALICE,
+    BOB,
+    QUERY,
+    SUB_AGENT,
+    SUB_SERVERS,
+    SUB_TOOLS,
+    SUB_TTL,
+)
 from callerid.cli.demo.processes import STEP_SECONDS, Child, Troupe, environment
 from callerid.cli.demo.rules import AUDIENCE, CI_SUBJECT, ISSUER, write_rules
 from callerid.home import Home
-from callerid.identity.tokens import digest, token_id
 
 PACKAGE_ROOT = Path(__file__).resolve().parents[3]
 SERVERS = ("tickets", "warehouse")
+TOLD = "tickets"
+"""The server that asks who calls: ``assertion`` in servers.yaml."""
+NARROWER = (
+    *("--ttl", SUB_TTL),
+    *(word for name in SUB_SERVERS for word in ("--server", name)),
+    *(word for name in SUB_TOOLS for word in ("--tool", name)),
+)
+"""What Alice's agent says of the token for its sub-agent."""
 PINNED = "2026-07-28"
-"""The revision that the intruder speaks at once, so that its first message is the tool call."""
+"""The revision that who is refused from the start speaks at once: the first message is the tool call."""
 
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A scoped token of Alice's: its text, and the id by which it is revoked."""
+    """A scoped token: its text, and what was said of it when it was made, such as ``id`` and ``expires``."""
 
-    text: str
-    id: str
+    text: str = field(default="", repr=False)
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def id(self) -> str:
+        """By which it is revoked."""
+        return str(self.about["id"])
 
 
 class Stage:
@@ -48,8 +70,9 @@ class Stage:
         held: a context in which no interrupt is raised.
 
     ``home`` and ``rules`` are the proxy's. Once ``open`` is done: ``urls`` of the servers, ``shared``
-    (server to shared key), ``address`` (HOST:PORT of the proxy), and ``token``, ``laptop`` (a second
-    token of Alice's) and ``jwt`` of the callers.
+    (server to shared key), ``address`` (HOST:PORT of the proxy), and what the callers hold: ``token`` and
+    ``laptop`` are Alice's, ``bobs`` is beside his certificate, ``jwt`` the CI job's. ``derive`` adds
+    ``derived``, the sub-agent's.
     """
 
     def __init__(
@@ -65,7 +88,7 @@ class Stage:
         self.shared = {name: f"{name}-shared-{secrets.token_urlsafe(24)}" for name in SERVERS}
         self.urls: dict[str, str] = {}
         self.address = ""
-        self.token = self.laptop = Token("", "")
+        self.token = self.laptop = self.bobs = self.derived = Token()
         self.jwt = ""
         self._now = now
         self._troupe = Troupe(self.logs, environment(PACKAGE_ROOT, os.environ), folder, held)
@@ -86,8 +109,11 @@ class Stage:
             self._start_command("init", "init", "--home", str(self.home.path), "--rules", str(self.rules))
         )
         proxy = self._start_proxy()
-        issues = [self._start_issue(name) for name in ("issue-alice", "issue-laptop")]
-        self.token, self.laptop = (self._token(child) for child in issues)
+        jwks = self._start_command("jwks", "jwks", "--json", "--home", str(self.home.path))
+        whose = {"issue-alice": ALICE, "issue-laptop": ALICE, "issue-bob": BOB}
+        issues = [self._start_issue(name, principal) for name, principal in whose.items()]
+        self.token, self.laptop, self.bobs = (self._token(child) for child in issues)
+        self._jwks.write_text(self._troupe.finish(jwks), encoding="utf-8")
         for server in servers:
             server.hear_line("ready", "its start")
         places = proxy.hear_line("callerid: listening on ", "the proxy's start")
@@ -104,6 +130,8 @@ class Stage:
             fd = listener.fileno()
             command = [sys.executable, "-m", "callerid.cli.demo.server", name, "--fd", str(fd)]
             command += ["--cert", str(certificate), "--seen", str(self._seen_file(name))]
+            if name == TOLD:
+                command += ["--callerid", str(self._jwks), "--audience", self.urls[name]]
             return self._troupe.start(
                 name, command, environ={"DEMO_SHARED_KEY": self.shared[name]}, pass_fds=(fd,)
             )
@@ -145,31 +173,34 @@ class Stage:
             "--listen", "127.0.0.1:0", "--upstream-ca", str(self.keys / "servers-ca.pem"),
         )  # fmt: skip
 
-    def _start_command(self, name: str, *arguments: str) -> Child:
-        return self._troupe.start(name, [sys.executable, "-m", "callerid", *arguments])
+    def _start_command(self, name: str, *arguments: str, environ: Mapping[str, str] | None = None) -> Child:
+        return self._troupe.start(name, [sys.executable, "-m", "callerid", *arguments], environ=environ)
 
-    def _start_issue(self, name: str) -> Child:
+    def _start_issue(self, name: str, principal: str) -> Child:
         return self._start_command(
             name, "issue", "--home", str(self.home.path), "--rules", str(self.rules),
-            "--principal", ALICE, "--agent", AGENT, "--ttl", "1h",
+            "--principal", principal, "--agent", AGENT, "--ttl", "1h", "--json",
         )  # fmt: skip
 
     def _token(self, child: Child) -> Token:
-        """The token is the only thing on stdout. It does not stay in the log."""
-        text = self._troupe.finish(child).strip()
+        """What a command says of the token that it made. The token does not stay in the log."""
+        about = json.loads(self._troupe.finish(child))
         child.log.write_text("(a token)\n", encoding="utf-8")
-        return Token(text, token_id(digest(text)))
+        return Token(about.pop("token"), about)
 
     # -- callers -------------------------------------------------------------------------------
 
     def start_client(self, name: str) -> Child:
         """One of the callers: what it presents is all in its environment.
 
-        HTTPS_PROXY and SSL_CERT_FILE are the whole set-up. ``name``: alice, laptop, bob, ci, intruder.
+        HTTPS_PROXY and SSL_CERT_FILE are the whole set-up. ``name``: alice, laptop, bob, bob-cli, ci,
+        intruder, and after ``derive`` researcher.
         """
         presents: Mapping[str, dict[str, str]] = {
             "alice": {"HTTPS_PROXY": f"http://alice:{self.token.text}@{self.address}"},
             "laptop": {"DEMO_BEARER": self.laptop.text},
+            "researcher": {"HTTPS_PROXY": f"http://researcher:{self.derived.text}@{self.address}"},
+            "bob-cli": {"HTTPS_PROXY": f"http://bob:{self.bobs.text}@{self.address}"},
             "bob": {"DEMO_CLIENT_CERT": str(self.keys / "bob.pem")},
             "ci": {"DEMO_BEARER": self.jwt},
             "intruder": {},
@@ -181,8 +212,33 @@ class Stage:
         }
         command = [sys.executable, "-m", "callerid.cli.demo.client"]
         command += [f"--server={server}={url}" for server, url in self.urls.items()]
-        command += ["--mode", PINNED] if name == "intruder" else []
+        command += ["--mode", PINNED] if name in ("intruder", "bob-cli") else []
         return self._troupe.start(name, command, environ=environ)
+
+    def derive(self) -> str:
+        """Alice's agent makes a token for its sub-agent, by nothing but its own token; the command line.
+
+        The command sees neither the home nor the rules: it asks the proxy.
+
+        Raises:
+            DemoFailed: the proxy refused.
+        """
+        words = ["derive", "--proxy", f"http://{self.address}", "--agent", SUB_AGENT, *NARROWER, "--json"]
+        self.derived = self._token(
+            self._start_command("derive", *words, environ={"CALLERID_TOKEN": self.token.text})
+        )
+        return f"callerid {shlex.join(words)}"
+
+    def block(self, principal: str) -> tuple[str, dict[str, Any]]:
+        """``callerid block``, as an administrator does it: the command line, and what it says.
+
+        Raises:
+            DemoFailed: it did not work.
+        """
+        words = ["block", principal, "--json"]
+        places = ["--home", str(self.home.path), "--rules", str(self.rules)]
+        said: dict[str, Any] = json.loads(self._troupe.finish(self._start_command("block", *words, *places)))
+        return f"callerid {shlex.join(words)}", said
 
     def revoke(self, token: Token) -> None:
         """``callerid revoke``, as an administrator does it.
@@ -200,31 +256,20 @@ class Stage:
         Raises:
             DemoFailed: it did not end in time.
         """
-        what = [
-            "explain",
-            "--as",
-            ALICE,
-            "--agent",
-            AGENT,
-            "--server",
-            server,
-            "--tool",
-            tool,
-            "--args",
-            arguments,
-        ]
+        what = ["explain", "--as", ALICE, "--agent", AGENT, "--server", server, "--tool", tool]
+        what += ["--args", arguments]
         child = self._start_command("explain", *what, "--rules", str(self.rules))
         output = self._troupe.finish(child, may_fail=True)
         return f"callerid {shlex.join(what)}", output, child.process.returncode
 
     def rows(self, count: int) -> list[dict[str, Any]]:
-        """The rows of tools/call, oldest first, once there are ``count`` and the allowed ones have ended.
+        """The rows of QUERY, oldest first, once there are ``count`` and the allowed ones have ended.
 
         Outcomes are appended after the answers. What is missing in the end is for the checks to find.
         """
         end = time.monotonic() + STEP_SECONDS / 4
         while True:
-            found = [dict(row) for row in tail(self.home.audit, 0, 1000) if row["method"] == "tools/call"]
+            found = [dict(row) for row in tail(self.home.audit, 0, 1000) if row["tool"] is not None]
             ended = all(row["outcome"] != "unknown" for row in found)
             if (len(found) >= count and ended) or time.monotonic() > end:
                 return found
@@ -257,6 +302,10 @@ class Stage:
         files = [path for path in self.home.path.glob("*.db*") if path.is_file()]
         files += [path for path in self.logs.iterdir() if path.is_file()]
         return {path.name: path.read_bytes() for path in files}
+
+    @property
+    def _jwks(self) -> Path:
+        return self.keys / "callerid-jwks.json"
 
     def _seen_file(self, name: str) -> Path:
         return self.folder / f"seen-by-{name}.jsonl"

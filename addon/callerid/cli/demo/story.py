@@ -10,16 +10,23 @@ from typing import Any, Protocol
 
 from callerid.cli.demo.cast import (
     ACTS,
+    AFTER_BLOCK,
     AFTER_REVOCATION,
     ALLOWED,
     AS_THE_MODEL_READS_IT,
     BEFORE_REVOCATION,
+    BLOCKED,
+    BOB,
+    DERIVED,
     REFUSED,
     Act,
 )
 from callerid.cli.demo.checks import Check, Evidence, judge
 from callerid.cli.demo.processes import Child
-from callerid.cli.demo.stage import Stage
+from callerid.cli.demo.stage import TOLD, Stage, Token
+
+AT_ONCE, MEANWHILE = ("alice", "bob", "ci", "intruder"), ("laptop", "bob-cli")
+"""The clients that start before the first call, and those that start while the first ones call."""
 
 
 class Teller(Protocol):
@@ -31,6 +38,8 @@ class Teller(Protocol):
     def act(self, act: Act, answer: Mapping[str, Any]) -> None: ...
     def tools(self, everything: list[str], shown: list[str]) -> None: ...
     def command(self, text: str) -> None: ...
+    def derived(self, command: str, token: Token) -> None: ...
+    def blocked(self, command: str, said: Mapping[str, Any]) -> None: ...
     def refusal(self, act: Act, answer: Mapping[str, Any]) -> None: ...
     def seen(self, seen: Mapping[str, list[dict[str, Any]]]) -> None: ...
     def audit(self, rows: list[dict[str, Any]], command: str) -> None: ...
@@ -60,11 +69,9 @@ def play(stage: Stage, teller: Teller) -> Played:
     began = time.monotonic()
     stage.open()
     teller.setting(stage)
-    clients = {name: stage.start_client(name) for name in ("alice", "bob", "ci", "intruder", "laptop")}
-    for client in clients.values():
-        client.hear_line('{"ready"', "its start")
+    scenes = Scenes(stage, teller)
     teller.callers(stage)
-    answers, ci_tools = _calls(stage, teller, clients)
+    scenes.play()
     rows = stage.rows(len(ACTS))
     seen = stage.seen()
     teller.seen(seen)
@@ -73,19 +80,25 @@ def play(stage: Stage, teller: Teller) -> Played:
     act = AS_THE_MODEL_READS_IT
     how, explained, code = stage.explain(act.server, act.tool, json.dumps(act.arguments))
     teller.explained(how, explained)
+    tokens = (stage.token, stage.laptop, stage.bobs, stage.derived)
     checks = judge(
         ACTS,
         Evidence(
             rows=rows,
             seen=seen,
-            answers=answers,
-            ci_tools=ci_tools,
+            answers=scenes.answers,
+            ci_tools=scenes.ci_tools,
             written=stage.written(),
-            personal=(stage.token.text, stage.laptop.text, stage.jwt),
+            personal=(*(token.text for token in tokens), stage.jwt),
             shared=tuple(stage.shared.values()),
             explained=explained,
             explained_code=code,
             reproduced=reproduced,
+            told=(TOLD,),
+            parent=stage.token.about,
+            derived=stage.derived.about,
+            held=(stage.bobs.id,),
+            blocked=scenes.blocked,
         ),
     )
     seconds = time.monotonic() - began
@@ -93,34 +106,85 @@ def play(stage: Stage, teller: Teller) -> Played:
     return Played(rows, checks, seconds)
 
 
-def _calls(
-    stage: Stage, teller: Teller, clients: Mapping[str, Child]
-) -> tuple[list[tuple[Act, Mapping[str, Any]]], list[str]]:
-    """All calls of the cast, in the order of ACTS."""
-    answers: list[tuple[Act, Mapping[str, Any]]] = []
+class Scenes:
+    """The clients, and what they do, in the order of ACTS.
 
-    def perform(act: Act) -> Mapping[str, Any]:
-        step = {"do": "call", "server": act.server, "tool": act.tool, "arguments": act.arguments}
-        answer = clients[act.client].ask(step)
-        answers.append((act, answer))
-        return answer
+    ``answers`` is what each act brought, ``ci_tools`` the list that the CI job was shown, ``blocked`` what
+    ``callerid block`` said.
 
-    teller.heading("What the rules allow")
-    for act in ALLOWED:
-        teller.act(act, perform(act))
-    listing = {"do": "list", "server": "tickets"}
-    everything = clients["alice"].ask(listing).get("tools", [])
-    ci_tools = clients["ci"].ask(listing).get("tools", [])
-    teller.tools(everything, ci_tools)
+    Raises:
+        DemoFailed: a client does not start.
+    """
 
-    teller.heading("What they refuse")
-    for act in REFUSED:
-        teller.act(act, perform(act))
-    teller.heading("Revocation: Alice's laptop is lost")
-    teller.act(BEFORE_REVOCATION, perform(BEFORE_REVOCATION))
-    stage.revoke(stage.laptop)
-    teller.command(f"callerid revoke {stage.laptop.id}")
-    teller.act(AFTER_REVOCATION, perform(AFTER_REVOCATION))
-    told = next(answer for act, answer in answers if act is AS_THE_MODEL_READS_IT)
-    teller.refusal(AS_THE_MODEL_READS_IT, told)
-    return answers, ci_tools
+    def __init__(self, stage: Stage, teller: Teller) -> None:
+        self._stage = stage
+        self._teller = teller
+        self._starting: dict[str, Child] = {}
+        self._ready: dict[str, Child] = {}
+        self.answers: list[tuple[Act, Mapping[str, Any]]] = []
+        self.ci_tools: list[str] = []
+        self.blocked: Mapping[str, Any] = {}
+        self._start(*AT_ONCE)
+        for name in AT_ONCE:
+            self._client(name)
+
+    def play(self) -> None:
+        """All calls of the cast.
+
+        Raises:
+            DemoFailed: as ``story.play``.
+        """
+        self._rules()
+        self._sub_agent()
+        self._revocation()
+        self._offboarding()
+        told = next(answer for act, answer in self.answers if act is AS_THE_MODEL_READS_IT)
+        self._teller.refusal(AS_THE_MODEL_READS_IT, told)
+
+    def _start(self, *names: str) -> None:
+        self._starting |= {name: self._stage.start_client(name) for name in names}
+
+    def _client(self, name: str) -> Child:
+        """A client that was started, once it is ready."""
+        if name not in self._ready:
+            self._starting[name].hear_line('{"ready"', "its start")
+            self._ready[name] = self._starting[name]
+        return self._ready[name]
+
+    def _perform(self, *acts: Act) -> None:
+        for act in acts:
+            step = {"do": "call", "server": act.server, "tool": act.tool, "arguments": act.arguments}
+            answer = self._client(act.client).ask(step)
+            self.answers.append((act, answer))
+            self._teller.act(act, answer)
+
+    def _rules(self) -> None:
+        self._teller.heading("What the rules allow")
+        self._perform(*ALLOWED)
+        self._start(*MEANWHILE)
+        listing = {"do": "list", "server": "tickets"}
+        everything = self._client("alice").ask(listing).get("tools", [])
+        self.ci_tools = self._client("ci").ask(listing).get("tools", [])
+        self._teller.tools(everything, self.ci_tools)
+        self._teller.heading("What they refuse")
+        self._perform(*REFUSED)
+
+    def _sub_agent(self) -> None:
+        self._teller.heading("Alice's agent makes its sub-agent a narrower token; no administrator is asked")
+        command = self._stage.derive()
+        self._teller.derived(command, self._stage.derived)
+        self._start("researcher")
+        self._perform(*DERIVED)
+
+    def _revocation(self) -> None:
+        self._teller.heading("Revocation: Alice's laptop is lost")
+        self._perform(BEFORE_REVOCATION)
+        self._stage.revoke(self._stage.laptop)
+        self._teller.command(f"callerid revoke {self._stage.laptop.id}")
+        self._perform(AFTER_REVOCATION)
+
+    def _offboarding(self) -> None:
+        self._teller.heading("Offboarding: Bob leaves. Nobody changes a shared key")
+        command, self.blocked = self._stage.block(BOB)
+        self._teller.blocked(command, self.blocked)
+        self._perform(*BLOCKED, AFTER_BLOCK)

@@ -6,7 +6,6 @@ Loaded only where a credential asks for it.
 from __future__ import annotations
 
 import json
-import logging
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,10 +18,9 @@ from botocore.session import Session  # type: ignore[import-untyped]
 from callerid.config import Credential
 from callerid.credentials.sources.base import Fetched, Flight, Unavailable, sound
 from callerid.credentials.sources.net import body, is_safe, pool
+from callerid.credentials.sources.quiet import hush
 
-# At DEBUG they print what they fetch.
-for _name in ("botocore", "urllib3"):
-    logging.getLogger(_name).setLevel(logging.WARNING)
+hush()
 
 _HINTS: Final = {
     "AccessDeniedException": "Allow secretsmanager:GetSecretValue on it (and kms:Decrypt on its key).",

@@ -19,11 +19,15 @@ _SHORTEST_WAIT: Final = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Unavailable:
-    """A credential that cannot be used now: what is wrong and what to do, without any part of a value."""
+    """A credential that cannot be used now: what is wrong and what to do, without any part of a value.
+
+    ``coming``: nothing is wrong with it, its first fetch is under way or about to begin.
+    """
 
     credential_id: str
     detail: str
     hint: str = ""
+    coming: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +35,8 @@ class Fetched:
     """What a source holds now.
 
     ``expires_at`` is in seconds since the epoch, UTC; None where no end is known. ``version`` is the
-    source's own word for it. ``successor`` is the refresh token to use from now on, where an authorization
+    source's own word for it. ``good_until`` is when it is good no more, where it is not to be used that long.
+    ``successor`` is the refresh token to use from now on, where an authorization
     server has exchanged it (RFC 6749 section 6).
     """
 
@@ -39,6 +44,7 @@ class Fetched:
     expires_at: float | None = None
     version: str | None = None
     successor: str | None = field(default=None, repr=False)
+    good_until: float | None = None
 
 
 class Flight:

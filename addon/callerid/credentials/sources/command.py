@@ -11,6 +11,7 @@ import os
 import select
 import signal
 import subprocess
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ PASSED: Final = ("PATH", "HOME", "USER", "LOGNAME", "TMPDIR", "XDG_RUNTIME_DIR",
 """The variables that a command gets, where we have them. Secrets in others are not its business."""
 
 _STEP: Final = 0.25
+_FIRST_LOOK: Final = 0.001
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +55,10 @@ class Command:
             )
         except (OSError, ValueError, IndexError) as error:
             what = getattr(error, "strerror", None) or "it is not a command"
-            return Unavailable(
-                self.credential.id, f"{name} cannot be run: {what}", "Write its path and arguments as a list."
-            )
+            hint = "Write its path and arguments as a list."
+            if isinstance(error, PermissionError):
+                hint = "Make it executable for the user that callerid runs as: chmod +x."
+            return Unavailable(self.credential.id, f"{name} cannot be run: {what}", hint)
         flight.on_timeout(lambda: kill(process))
         with process:
             try:
@@ -90,10 +93,24 @@ class Command:
 
 
 def kill(process: subprocess.Popen[bytes]) -> None:
-    """End it with all that it started, if it still runs. Its id cannot be another's: it is not reaped."""
-    if process.poll() is None:
+    """End it with all of its process group, also what outlives it. Its id is not another's: it is not reaped.
+
+    What begins a session of its own (``setsid``, a daemon) has left the group, and goes on.
+    """
+    if process.returncode is None:
         with suppress(OSError):
             os.killpg(process.pid, signal.SIGKILL)
+
+
+def _ended(process: subprocess.Popen[bytes], flight: Flight) -> bool:
+    """Wait for its end, and leave it to be reaped; False if time was up."""
+    pause = _FIRST_LOOK
+    while not flight.late():
+        if os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None:
+            return True
+        time.sleep(min(pause, flight.left()))
+        pause = min(2 * pause, _STEP)
+    return False
 
 
 def _output(process: subprocess.Popen[bytes], flight: Flight) -> bytes | None:
@@ -115,10 +132,10 @@ def _output(process: subprocess.Popen[bytes], flight: Flight) -> bytes | None:
         parts.append(part)
         size += len(part)
     if size <= MAX_BYTES:
-        try:
-            process.wait(flight.left())
-        except subprocess.TimeoutExpired:
+        if not _ended(process, flight):
             return None
+        kill(process)  # what it left behind, and then it may be reaped
+        process.wait()
     return None if flight.over else b"".join(parts)
 
 

@@ -12,6 +12,7 @@ from typing import Final
 from callerid.config import Credential
 from callerid.credentials.sources.base import Fetched, Flight, Source, Unavailable
 from callerid.credentials.sources.command import Command
+from callerid.credentials.sources.quiet import hush
 
 MODULES: Final[Mapping[str, str]] = {
     "vault": "callerid.credentials.sources.vault",
@@ -25,6 +26,7 @@ def load(module: str) -> ModuleType | None:
     mitmproxy takes addon/ off ``sys.path`` again once entry.py is loaded; a module of a package that is
     loaded already is found all the same.
     """
+    hush()
     try:
         return importlib.import_module(module)
     except ImportError:

@@ -16,38 +16,17 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-import certifi
 import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from callerid.credentials.sources.base import Flight
-from callerid.errors import ConfigError
+from callerid.credentials.sources.quiet import hush
+from callerid.trust import trusting
+
+hush()
 
 MAX_ANSWER: Final = 1024 * 1024
-
-
-def trusting(roots: Path | None, *, public: bool = True) -> ssl.SSLContext:
-    """TLS towards servers that certifi's roots, and those in ``roots`` besides, vouch for.
-
-    ``public=False`` leaves certifi's out.
-
-    Raises:
-        ConfigError: the file cannot be used.
-    """
-    # Not ssl.create_default_context: that one writes session secrets to a file named in the environment.
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    if public:
-        context.load_verify_locations(cafile=certifi.where())
-    if roots is not None:
-        try:
-            context.load_verify_locations(cafile=roots)
-        except OSError as error:
-            raise ConfigError(
-                f"the CA file {roots} cannot be used: {error.strerror or type(error).__name__}",
-                hint="It must hold certificates in PEM form.",
-            ) from error
-    return context
 
 
 def pool(flight: Flight, roots: Path | None, *, context: ssl.SSLContext | None = None) -> urllib3.PoolManager:

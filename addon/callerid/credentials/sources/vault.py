@@ -20,9 +20,10 @@ from hvac.api.auth_methods import JWT, AppRole, Kubernetes  # type: ignore[impor
 from callerid.config import Credential
 from callerid.credentials.sources.base import Fetched, Flight, Unavailable, sound
 from callerid.credentials.sources.files import read_private
-from callerid.credentials.sources.net import is_safe, trusting
+from callerid.credentials.sources.net import is_safe
 from callerid.credentials.sources.net_requests import session
 from callerid.errors import ConfigError
+from callerid.trust import trusting
 
 SERVICE_ACCOUNT: Final = "/var/run/secrets/kubernetes.io/serviceaccount/token"
 _RENEW_AT: Final = 0.66
