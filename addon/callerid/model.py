@@ -115,7 +115,8 @@ class Caller:
 class Rejected:
     """Evidence that does not make a caller. ``subject`` is what it *says*, for the row only.
 
-    ``via``: the id of the trusted hop that it came through.
+    ``via``: the id of the trusted hop that it came through. ``known``: who it is, where all evidence held and
+    is still good, and only what callerid was told of that caller refuses it: for the row, and nothing else.
     """
 
     reason: Reason
@@ -123,6 +124,7 @@ class Rejected:
     subject: str | None = None
     credential_id: str | None = None
     via: str | None = None
+    known: Caller | None = None
 
 
 class Kind(StrEnum):

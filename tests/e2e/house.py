@@ -23,6 +23,7 @@ from tests.e2e.certs import DAY, ClientPki, Leaf
 from tests.e2e.warm import Warm
 
 ALICE, BOB = "user:alice@corp.example", "user:bob@corp.example"
+MALLORY = "user:mallory@corp.example"
 ISSUER = "https://idp.corp.example/"
 
 IDENTITIES = """version: 1
@@ -189,8 +190,8 @@ def accepted(tried: h.Trial, principal: str, **row: Any) -> dict[str, Any]:
     return found
 
 
-def refused(tried: h.Trial, reason: str, **row: Any) -> dict[str, Any]:
-    """The client was told why, nothing arrived, and one row says who it was said to be."""
+def refused(tried: h.Trial, reason: str, *, principal: str = "anonymous", **row: Any) -> dict[str, Any]:
+    """The client was told why, nothing arrived, and one row says who it is, or was said to be."""
     assert tried.answer is not None
     assert tried.answer.status == 200
     assert tried.answer.json["id"] == 7
@@ -198,7 +199,7 @@ def refused(tried: h.Trial, reason: str, **row: Any) -> dict[str, Any]:
     found = tried.refused(reason)
     assert reason in tried.answer.text
     assert found["event_id"] in tried.answer.text
-    assert (found["principal"], found["tool"]) == ("anonymous", "read_thing")
+    assert (found["principal"], found["tool"]) == (principal, "read_thing")
     assert {name: found[name] for name in row} == row
     return found
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.e2e import harness as h
-from tests.e2e.house import ALICE, House, accepted, carried, post, refused, shown
+from tests.e2e.house import ALICE, MALLORY, House, accepted, carried, post, refused, shown
 
 LEAF_FLAWS = {
     "expired": "certificate_expired",
@@ -45,7 +45,8 @@ def test_a_certificate_names_its_caller_on_either_connection(
 @pytest.mark.parametrize("where", ["to the proxy", "inside"])
 @pytest.mark.parametrize("flaw", LEAF_FLAWS)
 def test_a_bad_certificate_is_refused_on_either_connection(house: House, where: str, flaw: str) -> None:
-    row = refused(house.ask(**shown(house, where, flaw)), LEAF_FLAWS[flaw])
+    known = MALLORY if flaw == "mallory" else "anonymous"
+    row = refused(house.ask(**shown(house, where, flaw)), LEAF_FLAWS[flaw], principal=known)
     assert row["credential_id"] == house.leaves[flaw].credential_id
 
 

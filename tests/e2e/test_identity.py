@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 
 from tests.e2e import harness as h
-from tests.e2e.house import ALICE, BOB, House, accepted, carried, post, refused, shown
+from tests.e2e.house import ALICE, BOB, MALLORY, House, accepted, carried, post, refused, shown
 
 # -- scoped tokens -------------------------------------------------------------------------------
 
@@ -29,6 +29,14 @@ TOKEN_FLAWS = {
     "foreign agent": "agent_not_permitted",
     "unregistered agent": "agent_not_permitted",
 }
+KNOWN = {
+    "mallory": MALLORY,
+    "foreign agent": ALICE,
+    "unregistered agent": ALICE,
+    "of somebody blocked": MALLORY,
+    "with somebody else's agent": ALICE,
+}
+"""Whose evidence held, though callerid was told to refuse them: their rows are under their names."""
 
 
 @pytest.mark.parametrize("carrier", [*TOKEN_CARRIERS, "basic in authorization"])
@@ -50,7 +58,11 @@ def test_a_good_token_names_its_caller_whatever_carries_it(house: House, carrier
 @pytest.mark.parametrize("flaw", TOKEN_FLAWS)
 def test_a_bad_token_is_refused_whatever_carries_it(house: House, carrier: str, flaw: str) -> None:
     token = house.tokens[flaw]
-    row = refused(house.ask(**carried(token, carrier)), TOKEN_FLAWS[flaw])
+    known = KNOWN.get(flaw, "anonymous")
+    row = refused(house.ask(**carried(token, carrier)), TOKEN_FLAWS[flaw], principal=known)
+    assert row["assurance"] == ("bearer" if flaw in KNOWN else None)
+    if flaw in KNOWN:
+        assert row["claimed_subject"] is None
     if flaw not in ("malformed", "cut short", "unknown"):
         assert row["credential_id"] == h.token_id(token)
     assert token not in json.dumps(row)
@@ -109,7 +121,8 @@ def test_a_good_jwt_names_its_caller_whatever_carries_it(house: House, carrier: 
 @pytest.mark.parametrize("flaw", JWT_FLAWS)
 def test_a_bad_jwt_is_refused(house: House, carrier: str, flaw: str) -> None:
     changes, reason = JWT_FLAWS[flaw]
-    refused(house.ask(**carried(house.jwt(**changes), carrier)), reason)
+    tried = house.ask(**carried(house.jwt(**changes), carrier))
+    refused(tried, reason, principal=KNOWN.get(flaw, "anonymous"))
 
 
 def test_a_jwt_with_a_changed_claim_is_refused(house: House) -> None:
@@ -246,7 +259,7 @@ def test_a_block_takes_effect_at_the_next_request_of_an_open_connection(house: H
         client.send(post(house.authority, []))
         tried.answer = client.read()
         if blocked:
-            refused(tried, "principal_blocked", claimed_subject=BOB)
+            refused(tried, "principal_blocked", principal=BOB, assurance="bound", claimed_subject=None)
         else:
             accepted(tried, BOB)
     client.close()

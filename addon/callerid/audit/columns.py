@@ -35,7 +35,8 @@ CALLS: tuple[Column, ...] = (
     Column("time_utc", utc("d.time_us"), "When it was decided: ISO 8601, UTC, milliseconds."),
     _of_decision(
         "principal",
-        "The accountable party, as verified: `user:NAME` or `workload:NAME`; `anonymous` when nobody was.",
+        "The accountable party, as verified: `user:NAME` or `workload:NAME`; `anonymous` when nobody was. "
+        "Who is blocked, or may not act through that agent, is named as well.",
     ),
     _of_decision("agent", "The agent that acted for the principal, as registered with the evidence."),
     _of_decision("actors", "The delegation chain (RFC 8693 `act`), a JSON array, nearest actor first."),

@@ -155,7 +155,10 @@ class Authority:
                 reason=Reason.CERTIFICATE_REQUIRED,
                 detail="nobody is served here without a client certificate on the connection to the proxy",
             )
-        return found if isinstance(found, Rejected) else self._blocked_piece(found)
+        if isinstance(found, Rejected):
+            return found
+        refusal = self._blocked_piece(found)
+        return refusal and self._attributed(refusal, [found], Shown())
 
     def refuses_agent(self, caller: Caller, agent: str | None, actors: tuple[str, ...]) -> Rejected | None:
         """Why ``caller`` may not act through ``agent`` and this chain of agents; None if it may.
@@ -235,43 +238,52 @@ class Authority:
 
     def _agree(self, pieces: list[Piece], shown: Shown) -> Caller | Rejected:
         """One caller out of all pieces, or the refusal that they add up to."""
-        best = max(pieces, key=lambda piece: piece.assurance)  # the first of equals
         subjects = sorted({piece.principal.subject for piece in pieces})
-        evidence = tuple(piece.evidence for piece in pieces)
+        agents = {piece.agent for piece in pieces if piece.agent is not None}
+        chains = {piece.actors for piece in pieces if piece.actors}
+        agree = len(subjects) == 1 and len(agents) <= 1 and len(chains) <= 1
         for piece in pieces:
             refusal = self._blocked_piece(piece)
             if refusal is not None:
-                return refusal
-        agents = {piece.agent for piece in pieces if piece.agent is not None}
-        chains = {piece.actors for piece in pieces if piece.actors}
-        if len(subjects) > 1 or len(agents) > 1 or len(chains) > 1:
+                return self._attributed(refusal, pieces, shown) if agree else refusal
+        if not agree:
             names = ", ".join(subjects if len(subjects) > 1 else sorted(agents))
             return Rejected(
                 reason=Reason.IDENTITY_CONFLICT, detail=f"the pieces of evidence disagree: {names}"
             )
-        agent = next(iter(agents), None)
-        actors = next(iter(chains), ())
-        subject = best.principal.subject
-        groups = self._groups.get(subject, frozenset()).union(*(piece.groups for piece in pieces))
-        ceilings = self._agent_ceilings(subject, groups, agent, actors, best.evidence.credential_id)
+        caller = self._one(pieces, shown)
+        subject, credential = caller.principal.subject, caller.credential_id
+        ceilings = self._agent_ceilings(subject, caller.groups, caller.agent, caller.actors, credential)
         if isinstance(ceilings, Rejected):
-            return ceilings
+            return replace(ceilings, known=caller)
         for piece in pieces:
             ceilings += piece.ceilings
+        return replace(caller, ceilings=tuple(dict.fromkeys(ceilings)))
+
+    def _one(self, pieces: list[Piece], shown: Shown) -> Caller:
+        """Whom the pieces agree on; its ceilings are not looked up."""
+        best = max(pieces, key=lambda piece: piece.assurance)  # the first of equals
+        subject = best.principal.subject
         return Caller(
             principal=best.principal,
-            agent=agent,
-            actors=actors,
-            evidence=evidence,
+            agent=next((piece.agent for piece in pieces if piece.agent is not None), None),
+            actors=next((piece.actors for piece in pieces if piece.actors), ()),
+            evidence=tuple(piece.evidence for piece in pieces),
             assurance=best.assurance,
             assurance_name=best.assurance_name,
             credential_id=best.evidence.credential_id,
-            groups=groups,
-            ceilings=tuple(dict.fromkeys(ceilings)),
+            groups=self._groups.get(subject, frozenset()).union(*(piece.groups for piece in pieces)),
             expires_us=min(piece.expires_us for piece in (*pieces, *shown.hops)),
             via=shown.via,
             spoken_for=shown.speaker is not None,
         )
+
+    def _attributed(self, refusal: Rejected, pieces: list[Piece], shown: Shown) -> Rejected:
+        """The refusal under the caller's name, but for a credential that is blocked: a thief may have it."""
+        shown_ids = [piece.evidence.credential_id for piece in pieces]
+        if not self._blocked.isdisjoint(shown_ids) or self._registry.first_blocked(shown_ids) is not None:
+            return refusal
+        return replace(refusal, known=self._one(pieces, shown))
 
     def _agent_ceilings(
         self,

@@ -85,8 +85,8 @@ class Rows:
 
     def _row(self, finding: Finding, injected: str | None) -> DecisionRecord:
         message, decision, facts = finding.message, finding.decision, self.facts
-        caller = self.caller if isinstance(self.caller, Caller) else None
         rejected = self.caller if isinstance(self.caller, Rejected) else None
+        caller = self.caller.known if isinstance(self.caller, Rejected) else self.caller
         tool = message.name if message.kind in _NAMED else finding.tool
         return DecisionRecord(
             event_id=self.new_id(),
@@ -121,7 +121,7 @@ class Rows:
             evidence=caller.evidence if caller else (),
             assurance=caller.assurance_name if caller else None,
             credential_id=self.caller.credential_id if self.caller else None,
-            claimed_subject=rejected.subject if rejected else None,
+            claimed_subject=rejected.subject if rejected and caller is None else None,
             kind=message.kind.value,
             path=shown_path(facts.path),
             via=self.caller.via if self.caller else None,

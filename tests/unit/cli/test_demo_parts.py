@@ -220,8 +220,8 @@ def test_all_checks_hold_when_all_is_as_expected() -> None:
             id="the sub-agent may do what its parent may",
         ),
         pytest.param(
-            change_row(-2, claimed_subject=None),
-            ["row 16: bob-cli warehouse.query deny principal_blocked"],
+            change_row(-2, principal="anonymous"),
+            ["row 16: bob-cli warehouse.query deny principal_blocked", REPRODUCED],
             id="the row does not say who was blocked",
         ),
         pytest.param(

@@ -530,10 +530,13 @@ def test_a_child_lives_no_longer_than_its_parent(world: World) -> None:
 # -- blocked -----------------------------------------------------------------------------------------
 
 
-EVIDENCE = [
+AGREEING = [
     pytest.param({"authorization": (bearer(TOKEN),)}, id="token"),
     pytest.param({"authorization": (bearer(JWT),)}, id="JWT"),
     pytest.param({"proxy_chain": (der(LEAF),)}, id="certificate"),
+]
+EVIDENCE = [
+    *AGREEING,
     pytest.param(
         {"proxy_chain": (der(LEAF),), "authorization": (bearer(made.token(BOBS)),)}, id="beside Bob's"
     ),
@@ -581,6 +584,43 @@ def test_a_blocked_agent_actor_or_credential_is_refused(world: World, blocked: s
     assert reason(world(**presented)) is None
     world.registry.block(blocked, now_us=NOW_US, by="ops")
     assert reason(world(**presented)) is Reason.PRINCIPAL_BLOCKED
+
+
+@pytest.mark.parametrize("presented", AGREEING)
+def test_who_is_blocked_is_known(world: World, presented: dict[str, Any]) -> None:
+    caller = good(world(**presented))
+    world.registry.block(ALICE, now_us=NOW_US, by="ops")
+    answer = world(**presented)
+    assert isinstance(answer, Rejected)
+    assert answer.known == replace(caller, ceilings=())
+
+
+@pytest.mark.parametrize("presented", AGREEING)
+def test_a_blocked_credential_names_nobody(world: World, presented: dict[str, Any]) -> None:
+    """A thief may have it: the row says whose it was, and that nobody verified it."""
+    caller = good(world(**presented))
+    world.registry.block(caller.credential_id, now_us=NOW_US, by="ops")
+    world.registry.block(ALICE, now_us=NOW_US, by="ops")
+    answer = world(**presented)
+    assert reason(answer) is Reason.PRINCIPAL_BLOCKED
+    assert isinstance(answer, Rejected)
+    assert (answer.subject, answer.known) == (ALICE, None)
+
+
+def test_evidence_of_two_names_nobody_where_one_of_them_is_blocked(world: World) -> None:
+    world.registry.block(ALICE, now_us=NOW_US, by="ops")
+    answer = world(authorization=(bearer(TOKEN),), callerid_token=(made.token(BOBS),))
+    assert reason(answer) is Reason.PRINCIPAL_BLOCKED
+    assert isinstance(answer, Rejected)
+    assert answer.known is None
+
+
+def test_whose_agent_it_is_not_is_known(world: World) -> None:
+    world.identities = replace(IDENTITIES, agents=AGENTS)
+    answer = world(authorization=(bearer(made.sign(made.claims(azp="refund-bot"))),))
+    assert isinstance(answer, Rejected)
+    assert answer.known is not None
+    assert (answer.known.principal.subject, answer.known.agent) == (ALICE, "refund-bot")
 
 
 def test_a_block_of_an_agent_is_not_one_of_its_person(world: World) -> None:

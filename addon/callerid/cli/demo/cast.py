@@ -141,8 +141,8 @@ AFTER_REVOCATION = _act(
 )
 
 BLOCKED = (
-    _act("bob", _NOBODY, "warehouse.query", _orders(10), "deny", "principal_blocked", claimed=BOB),
-    _act("bob-cli", _NOBODY, "warehouse.query", _orders(10), "deny", "principal_blocked", claimed=BOB),
+    _act("bob", _BOB, "warehouse.query", _orders(10), "deny", "principal_blocked"),
+    _act("bob-cli", _BOB, "warehouse.query", _orders(10), "deny", "principal_blocked"),
 )
 """With his certificate, and with a token that he was issued."""
 AFTER_BLOCK = _act("alice", _ALICE, "warehouse.query", _orders(10), *_ENGINEERING)
